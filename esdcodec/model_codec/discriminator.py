@@ -1,0 +1,108 @@
+"""The discriminators of DAC: one for each period of the waveform and one for each window of the spectrogram."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import Conv2d
+from .spectral import frame_spectrum
+
+
+def conv_block(
+    in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: tuple[int, int] = (1, 1)
+) -> nn.Sequential:
+    return nn.Sequential(Conv2d(in_channels, out_channels, kernel_size, stride), nn.LeakyReLU(0.1))
+
+
+class PeriodDiscriminator(nn.Module):
+    """Judges the waveform folded at one period (HiFi-GAN, Kong et al. 2020, arXiv:2010.05646).
+
+    Shape:
+        audio ``[B, 1, T]`` -> feature maps, the score last.
+    """
+
+    def __init__(self, period: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.period = period
+        self.convs = nn.ModuleList(conv_block(c, d, (5, 1), (3, 1)) for c, d in pairwise([1, *channels]))
+        self.convs.append(conv_block(channels[-1], channels[-1], (5, 1)))
+        self.conv_post = Conv2d(channels[-1], 1, (3, 1))
+
+    def forward(self, audio: Tensor) -> list[Tensor]:
+        x = F.pad(audio, (0, self.period - audio.shape[-1] % self.period), mode="reflect")
+        x = x.unflatten(-1, (-1, self.period))
+        maps = []
+        for conv in self.convs:
+            x = conv(x)
+            maps.append(x)
+        return [*maps, self.conv_post(x)]
+
+
+class ResolutionDiscriminator(nn.Module):
+    """Judges the complex spectrogram of one window, in bands (DAC; UnivNet, Jang et al. 2021, arXiv:2106.07889).
+
+    Shape:
+        audio ``[B, 1, T]`` -> feature maps, the score last.
+    """
+
+    def __init__(self, window: int, channels: int, bands: Sequence[float]) -> None:
+        super().__init__()
+        self.window = window
+        n_bins = window // 2 + 1
+        self.bands = [(int(low * n_bins), int(high * n_bins)) for low, high in pairwise(bands)]
+        self.band_convs = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    conv_block(2, channels, (3, 9)),
+                    *(conv_block(channels, channels, (3, 9), (1, 2)) for _ in range(3)),
+                    conv_block(channels, channels, (3, 3)),
+                ]
+            )
+            for _ in self.bands
+        )
+        self.conv_post = Conv2d(channels, 1, (3, 3))
+
+    def forward(self, audio: Tensor) -> list[Tensor]:
+        spectrum = frame_spectrum(audio[:, 0], self.window, self.window // 4)  # [B, N, frames], complex
+        x = torch.stack([spectrum.real, spectrum.imag], dim=1).transpose(2, 3)  # [B, 2, frames, N]
+        maps, outputs = [], []
+        for (low, high), convs in zip(self.bands, self.band_convs):
+            band = x[..., low:high]
+            for conv in convs:
+                band = conv(band)
+                maps.append(band)
+            outputs.append(band)
+        return [*maps, self.conv_post(torch.cat(outputs, dim=-1))]
+
+
+class Discriminator(nn.Module):
+    """All sub-discriminators; the defaults are those of DAC.
+
+    Shape:
+        audio ``[B, 1, T]`` -> for each sub-discriminator its feature maps, the score last.
+    """
+
+    def __init__(
+        self,
+        *,
+        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        period_channels: Sequence[int] = (32, 128, 512, 1024),
+        windows: Sequence[int] = (2048, 1024, 512),
+        resolution_channels: int = 64,
+        bands: Sequence[float] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0),
+    ) -> None:
+        super().__init__()
+        self.discriminators = nn.ModuleList(
+            [
+                *(PeriodDiscriminator(period, period_channels) for period in periods),
+                *(ResolutionDiscriminator(window, resolution_channels, bands) for window in windows),
+            ]
+        )
+
+    def forward(self, audio: Tensor) -> list[list[Tensor]]:
+        audio = audio - audio.mean(dim=-1, keepdim=True)
+        audio = 0.8 * audio / (audio.abs().amax(dim=-1, keepdim=True) + 1e-9)
+        return [discriminator(audio) for discriminator in self.discriminators]

@@ -1,0 +1,51 @@
+"""The encoder and the semantic decoder: audio to latent, and semantic codes to what they say about it."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from .layers import Conv1d, ConvNeXtBlock, ResidualUnit, Snake
+
+DILATIONS = (1, 3, 9)
+
+
+class Encoder(nn.Sequential):
+    """Strided convolutional encoder of DAC (Kumar et al. 2023, arXiv:2306.06546).
+
+    Channels double at every stride, from `dim` to dim · 2^len(rates).
+
+    Shape:
+        audio ``[B, 1, T]``, T a multiple of prod(rates) -> latent ``[B, D, T / prod(rates)]``.
+    """
+
+    def __init__(self, dim: int, rates: Sequence[int], latent_dim: int) -> None:
+        layers: list[nn.Module] = [Conv1d(1, dim, 7)]
+        for rate in rates:
+            layers.append(EncoderBlock(dim, rate))
+            dim *= 2
+        super().__init__(*layers, Snake(dim), Conv1d(dim, latent_dim, 3))
+
+
+class EncoderBlock(nn.Sequential):
+    """Three residual units, then a convolution that halves no more than it must: ``[B, C, L] -> [B, 2C, L / rate]``."""
+
+    def __init__(self, channels: int, rate: int) -> None:
+        super().__init__(
+            *(ResidualUnit(channels, dilation) for dilation in DILATIONS),
+            Snake(channels),
+            Conv1d(channels, 2 * channels, 2 * rate, stride=rate, padding=(rate + 1) // 2),
+        )
+
+
+class SemanticDecoder(nn.Sequential):
+    """ConvNeXt network from the semantic codes' latent to the semantic latent: ``[B, D, L] -> [B, D, L]``.
+
+    In training its output is compared with the distillation teacher; the acoustic codes describe what it leaves over.
+    """
+
+    def __init__(self, latent_dim: int, dim: int, hidden: int, n_blocks: int) -> None:
+        super().__init__(
+            Conv1d(latent_dim, dim, 1),
+            *(ConvNeXtBlock(dim, hidden) for _ in range(n_blocks)),
+            Conv1d(dim, latent_dim, 1),
+        )

@@ -1,0 +1,117 @@
+"""The objective: what the codec and its discriminators are trained for, as a table of name -> scalar."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .codec import Reconstruction
+from .spectral import centred_magnitude, decimate, frame_spectrum, mel_filters
+
+Maps = Sequence[Sequence[Tensor]]  # of each sub-discriminator, the score last
+
+WINDOWS = {256: 40, 512: 80, 1024: 160, 2048: 320}  # samples -> mel bins
+SUBBAND_WINDOWS = {128: 20, 256: 40, 512: 80}
+LOW_BAND_WINDOWS = {512: 80, 1024: 160, 2048: 320}
+
+
+def mel_loss(
+    estimate: Tensor, reference: Tensor, sample_rate: int, windows: Mapping[int, int], *, low_band: float | None = None
+) -> Tensor:
+    """Multi-scale mel distance of ``[B, 1, T]`` signals: of the magnitudes, plus of their log10 power.
+
+    The distance is L1 over all mel bins, or, with `low_band`, the squared one over that share of them from below.
+    """
+    distance = F.l1_loss if low_band is None else F.mse_loss
+    total = estimate.new_zeros(())
+    for window, n_mels in windows.items():
+        filters = mel_filters(sample_rate, window, n_mels).to(estimate.device)
+        filters = filters if low_band is None else filters[: int(low_band * n_mels)]
+        mels = [filters @ centred_magnitude(x[:, 0], window, window // 4) for x in (estimate, reference)]
+        logs = [mel.clamp(min=1e-5).square().log10() for mel in mels]
+        total = total + distance(logs[0], logs[1]) + distance(mels[0], mels[1])
+    return total
+
+
+def magnitude_loss(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Spectral convergence plus L1 of the log magnitudes ``[B, N, L]``, over the frames that both have."""
+    n_frames = min(estimate.shape[-1], reference.shape[-1])
+    estimate, reference = estimate[..., :n_frames], reference[..., :n_frames]
+    convergence = torch.linalg.vector_norm(reference - estimate) / torch.linalg.vector_norm(reference).clamp(min=1e-6)
+    return convergence + F.l1_loss(estimate.clamp(min=1e-6).log(), reference.clamp(min=1e-6).log())
+
+
+def distillation_loss(semantic_latent: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of the semantic latent ``[B, D, L]`` to the teacher's, over the frames that both have."""
+    n_frames = min(semantic_latent.shape[-1], target.shape[-1])
+    return F.mse_loss(semantic_latent[..., :n_frames], target[..., :n_frames])
+
+
+def discriminator_loss(real: Maps, fake: Maps) -> Tensor:
+    """Least-squares loss of the discriminators (Mao et al. 2016, arXiv:1611.04076)."""
+    return sum(((1 - x[-1]).square().mean() + y[-1].square().mean() for x, y in zip(real, fake)), start=_zero(real))
+
+
+def adversarial_loss(fake: Maps) -> Tensor:
+    """Least-squares loss of the codec against the discriminators."""
+    return sum(((1 - maps[-1]).square().mean() for maps in fake), start=_zero(fake))
+
+
+def feature_matching_loss(real: Maps, fake: Maps) -> Tensor:
+    """L1 of the discriminators' feature maps, the scores left out (Larsen et al. 2015, arXiv:1512.09300)."""
+    return sum(
+        (F.l1_loss(y, x.detach()) for xs, ys in zip(real, fake) for x, y in zip(xs[:-1], ys[:-1])), start=_zero(real)
+    )
+
+
+def _zero(maps: Maps) -> Tensor:
+    return maps[0][-1].new_zeros(())
+
+
+def reconstruction_losses(
+    output: Reconstruction,
+    audio: Tensor,
+    sample_rate: int,
+    subband_sample_rate: int,
+    *,
+    semantic_only: bool = False,
+) -> dict[str, Tensor]:
+    """The terms that need neither teacher nor discriminator, unweighted.
+
+    Args:
+        output: what the codec made of `audio`.
+        audio: ``[B, 1, T]`` at `sample_rate`.
+        subband_sample_rate: of `output.subband`.
+        semantic_only: whether this step left out all acoustic codes, which adds the term `low_band_mel`.
+    """
+    n_bins = output.subband_magnitude.shape[1]
+    hop_length = (n_bins - 1) // 2
+    subband = decimate(audio[:, 0], sample_rate // subband_sample_rate)
+    n_samples = min(subband.shape[-1], output.subband.shape[-1])
+    losses = {
+        **output.losses,
+        "mel": mel_loss(output.audio, audio, sample_rate, WINDOWS),
+        "condition_mel": mel_loss(
+            output.subband[..., :n_samples], subband[:, None, :n_samples], subband_sample_rate, SUBBAND_WINDOWS
+        ),
+        "condition_magnitude": magnitude_loss(
+            output.subband_magnitude, frame_spectrum(subband, 4 * hop_length, hop_length).abs()
+        ),
+    }
+    if semantic_only:
+        losses["low_band_mel"] = mel_loss(output.audio, audio, sample_rate, LOW_BAND_WINDOWS, low_band=0.1)
+    return losses
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, Any]) -> Tensor:
+    """Σ weight · loss.
+
+    Raises:
+        KeyError: a loss has no weight; give it one in `trainer.loss_weights`, 0 if it is not wanted.
+    """
+    missing = sorted(set(losses) - set(weights))
+    if missing:
+        raise KeyError(f"no weight for {', '.join(missing)} in trainer.loss_weights; give it one (0 leaves it out)")
+    return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
