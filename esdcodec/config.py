@@ -1,0 +1,10 @@
+"""Where the Hydra configuration files are: in a clone at the top level, in a wheel inside the package."""
+
+from pathlib import Path
+
+
+def config_folder() -> Path:
+    """Folder with `esdcodec_train.yaml` and the groups data, machine, model and trainer."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"

@@ -1,0 +1,82 @@
+"""The distillation teacher: w2v-BERT 2.0, whose 17th layer the semantic latent learns to predict."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoFeatureExtractor, Wav2Vec2BertModel
+
+from ..audio import resample
+
+TEACHER_RATE = 16000
+
+
+class W2vBert(nn.Module):
+    """Normalised hidden states of w2v-BERT (Barrault et al. 2023, arXiv:2312.05187) at the codec's frame rate.
+
+    Args:
+        path: folder or Hub id of the model, `facebook/w2v-bert-2.0`.
+        statistics: file with a dict of `mean` and `var`, ``[D]`` each, as published beside the checkpoint; null leaves
+            the states as they are.
+        layer: index into the model's hidden states; the layers above it are dropped.
+        pool: frames of the teacher (50 a second) for each one of the codec.
+    """
+
+    def __init__(self, path: str, statistics: str | None = None, layer: int = 17, pool: int = 2) -> None:
+        super().__init__()
+        self.model = Wav2Vec2BertModel.from_pretrained(path)
+        depth = len(self.model.encoder.layers)
+        if not 1 <= layer <= depth:
+            raise ValueError(f"model.teacher.layer={layer}, but the model in {path} has layers 1 to {depth}")
+        self.model.encoder.layers = self.model.encoder.layers[:layer]
+        self.pool = pool
+        dim = self.model.config.hidden_size
+        mean, var = (torch.zeros(dim), torch.ones(dim)) if statistics is None else read_statistics(statistics, dim)
+        self.register_buffer("mean", mean[:, None])
+        self.register_buffer("std", var.sqrt()[:, None])
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "W2vBert":
+        return super().train(False)  # frozen: no dropout, ever
+
+    @property
+    def dim(self) -> int:
+        return self.model.config.hidden_size
+
+    @torch.no_grad()
+    def forward(self, input_features: Tensor, attention_mask: Tensor) -> Tensor:
+        """Features ``[B, F, 160]`` and their mask ``[B, F]`` -> target ``[B, D, F / pool]``."""
+        hidden = self.model(input_features=input_features, attention_mask=attention_mask).last_hidden_state
+        normalised = (hidden.float().transpose(1, 2) - self.mean) / self.std
+        return F.avg_pool1d(normalised, self.pool)
+
+
+class FeatureExtraction:
+    """What w2v-BERT reads, from audio ``[B, T]`` at the codec's rate; runs in the loader's workers."""
+
+    def __init__(self, path: str, sample_rate: int) -> None:
+        self.extractor = AutoFeatureExtractor.from_pretrained(path)
+        self.sample_rate = sample_rate
+
+    def __call__(self, audio: np.ndarray) -> dict[str, Tensor]:
+        waveforms = [resample(item, self.sample_rate, TEACHER_RATE) for item in audio]
+        features = self.extractor(waveforms, sampling_rate=TEACHER_RATE, return_tensors="pt")
+        return {name: features[name] for name in ("input_features", "attention_mask")}
+
+
+def read_statistics(file: str | Path, dim: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance ``[dim]`` of the published statistics file.
+
+    Raises:
+        ValueError: the file does not hold them.
+    """
+    stored = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        mean, var = (torch.as_tensor(stored[name]).float().flatten() for name in ("mean", "var"))
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{file}: expected a dict with `mean` and `var`") from error
+    if len(mean) != dim or len(var) != dim:
+        raise ValueError(f"{file}: {len(mean)} means and {len(var)} variances, but the teacher has {dim} channels")
+    return mean, var

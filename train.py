@@ -1,0 +1,15 @@
+"""Train a codec: `accelerate launch train.py --config-name=esdcodec_train [group.key=value …]`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from esdcodec.training.trainer import Trainer
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="esdcodec_train")
+def main(config: DictConfig) -> None:
+    Trainer(config).run()
+
+
+if __name__ == "__main__":
+    main()
