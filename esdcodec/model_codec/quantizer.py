@@ -49,6 +49,19 @@ class SimVQ(Derived, Float32):
         """The projected codebook ``[N, D]``; a constant at inference, since it does not depend on the input."""
         return self.derived(F.linear, self.codebook, self.projection.weight, self.projection.bias)
 
+    @torch.no_grad()
+    def fit(self, latent: Tensor) -> None:
+        """Set the projection so that the effective codebook has the mean and covariance of `latent` ``[B, D, L]``.
+
+        An untrained encoder's latents lie so close together that one entry is nearest to them all, and with nothing
+        but the reconstruction to learn from it may stay so. The counterpart of k-means initialisation.
+        """
+        points = latent.transpose(1, 2).flatten(0, 1).double()
+        values, vectors = torch.linalg.eigh(points.T.cov())
+        entry_std = self.codebook.double().std()
+        self.projection.weight.copy_((vectors * values.clamp(min=0).sqrt()) @ vectors.T / entry_std)
+        self.projection.bias.copy_(points.mean(0))
+
     def forward(self, latent: Tensor) -> Quantized:
         codebook = self.effective_codebook()
         codes = nearest(latent.transpose(1, 2), codebook)

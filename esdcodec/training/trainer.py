@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ class Trainer:
         self._resume()
         self._start_trackers()
         self.codec.train()
+        if self.step == 0 and settings.fit_codebook_batches:
+            self._fit_codebook()
         started, window = time.perf_counter(), self.step
         batches = self._batches()
         while self.step < settings.max_steps:
@@ -222,6 +225,14 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad()
         return norm.detach()
+
+    @torch.no_grad()
+    def _fit_codebook(self) -> None:
+        """Start the semantic codebook where the latents are, on all ranks alike."""
+        codec = self.accelerator.unwrap_model(self.codec)
+        batches = islice(self._batches(), self.config.trainer.fit_codebook_batches)
+        latents = torch.cat([codec.encode_latent(batch.audio) for batch in batches])
+        codec.semantic_quantizer.fit(self.accelerator.gather(latents))
 
     # ---- what is seen and kept --------------------------------------------------------------------------------------
 

@@ -1,0 +1,55 @@
+"""A picture of what the codec did: both spectrograms and the codes between them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..audio import Waveform
+from ..model_codec.spectral import centred_magnitude
+
+WINDOW, HOP = 1024, 256  # samples
+RANGE_DB = 80
+
+
+def decibels(waveform: Waveform) -> np.ndarray:
+    """Spectrogram ``[N, frames]`` in dB, the loudest bin 0."""
+    padded = np.pad(waveform, (0, max(0, WINDOW - len(waveform))))
+    magnitude = centred_magnitude(torch.from_numpy(padded)[None], WINDOW, HOP)[0].numpy()
+    return 20 * np.log10(np.maximum(magnitude / max(magnitude.max(), 1e-9), 10 ** (-RANGE_DB / 20)))
+
+
+def plot(
+    file: str | Path, original: Waveform, decoded: Waveform, codes: np.ndarray, sizes: tuple[int, ...], sample_rate: int
+) -> None:
+    """Write a PNG with the spectrograms of both ``[T]`` signals and the codes ``[n, L]`` as a heat map."""
+    seconds = len(original) / sample_rate
+    n = len(codes)
+    figure = Figure(figsize=(10, 6.6 + 0.12 * n), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 0.6 + 0.12 * n])
+    for axes, waveform, title in ((top, original, "original"), (middle, decoded, "decoded")):
+        image = axes.imshow(
+            decibels(waveform),
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, sample_rate / 2000),
+            vmin=-RANGE_DB,
+            vmax=0,
+            cmap="magma",
+        )
+        axes.set(title=title, ylabel="kHz")
+    figure.colorbar(image, ax=[top, middle], label="dB")
+    heat = bottom.imshow(
+        codes / (np.array(sizes[:n])[:, None] - 1),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0, seconds, n - 0.5, -0.5),
+        vmin=0,
+        vmax=1,
+        cmap="viridis",
+    )
+    bottom.set(title=f"codes: {n} × {codes.shape[1]} frames, codebook 0 semantic", xlabel="seconds", ylabel="codebook")
+    bottom.set_yticks(range(n))
+    figure.colorbar(heat, ax=bottom, label="code / size")
+    figure.savefig(file, dpi=110)

@@ -1,0 +1,74 @@
+"""Small codecs and synthetic speech that all tests share."""
+
+import os
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import weights
+
+from esdcodec.model_codec import ESDCodec
+from esdcodec.published import CONSTANTS, our_name
+
+DATA = Path(__file__).parent / "data"
+
+TINY = {
+    "encoder_dim": 4,
+    "encoder_rates": [2, 3, 4, 5],
+    "latent_dim": 32,
+    "semantic_codebook_size": 256,
+    "semantic_dim": 16,
+    "semantic_hidden": 32,
+    "semantic_blocks": 2,
+    "acoustic_codebooks": 5,
+    "acoustic_codebook_size": 64,
+    "acoustic_codebook_dim": 4,
+    "condition_dim": 16,
+    "condition_hidden": 32,
+    "condition_blocks": 2,
+    "decoder_dim": 32,
+    "decoder_rates": [5, 4, 3, 2],
+}
+
+
+def speech(seconds: float, seed: int = 0, sample_rate: int = 24000) -> torch.Tensor:
+    """A speech-like signal ``[1, 1, T]``."""
+    return torch.from_numpy(weights.waveform(seconds, sample_rate, seed=seed))[None, None]
+
+
+def make_tiny_codec(seed: int = 0) -> ESDCodec:
+    torch.manual_seed(seed)
+    codec = ESDCodec(**TINY)
+    with torch.no_grad():
+        codec.semantic_quantizer.fit(codec.encode_latent(speech(2.0)))
+    return codec.eval()
+
+
+@pytest.fixture
+def tiny_codec() -> ESDCodec:
+    return make_tiny_codec()
+
+
+@pytest.fixture(scope="session")
+def published_weights() -> dict[str, torch.Tensor]:
+    """A checkpoint in the published layout, its values made by rule."""
+    shapes = json.loads((DATA / "shapes_25hz_v1.json").read_text())
+    return {name: torch.from_numpy(value) for name, value in weights.state_dict(shapes).items()}
+
+
+@pytest.fixture(scope="session")
+def published_codec(published_weights: dict[str, torch.Tensor]) -> ESDCodec:
+    codec = ESDCodec()
+    codec.load_state_dict({our_name(k): v for k, v in published_weights.items() if k not in CONSTANTS})
+    return codec.eval()
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, torch.Tensor]:
+    with np.load(DATA / "golden_codec.npz") as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
