@@ -80,8 +80,8 @@ def _locate(source: str | Path, revision: str | None) -> tuple[Path | None, Path
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.suffix:
         return _on_hub(name, revision)
     raise ModelNotFoundError(
-        f"{name!r} is no model: give a name ({', '.join([*BUNDLED, *PUBLISHED])}), an existing folder or file, or a Hub "
-        "id like 'owner/name'"
+        f"{name!r} is no model: give a name ({', '.join([*BUNDLED, *PUBLISHED])}), an existing folder or file, or a "
+        "Hub id like 'owner/name'"
     )
 
 
@@ -117,8 +117,9 @@ def _download(repo_id: str, file: str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelNotFoundError(
-            f"{file} of {repo_id} cannot be downloaded ({reason[0]}). With a network: `hf download {repo_id} --local-dir "
-            "FOLDER`, then load FOLDER (HF_ENDPOINT chooses a mirror, HF_HUB_OFFLINE=1 the cache alone). Without: "
+            f"{file} of {repo_id} cannot be downloaded ({reason[0]}). With a network: "
+            f"`hf download {repo_id} --local-dir FOLDER`, then load FOLDER (HF_ENDPOINT chooses a mirror, "
+            "HF_HUB_OFFLINE=1 the cache alone). Without: "
             f"`esdcodec.load({next(iter(BUNDLED))!r})` is bundled and needs none"
         ) from error
 
@@ -151,10 +152,11 @@ def _read_config(text: str, file: Path) -> dict[str, Any]:
             raise ValueError(f"model_type is not {_MODEL_TYPE!r}")
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise WeightsError(f"{file}: not the configuration of an ESDCodec ({error!r})") from error
-    known = ESDCodec.__init__.__kwdefaults__
-    unknown = sorted(set(config) - set(known))
+    unknown = sorted(set(config) - set(ESDCodec.__init__.__kwdefaults__ or ()))
     if unknown:
-        raise WeightsError(f"{file}: unknown settings {', '.join(unknown)}; a newer esdcodec may have written it: upgrade")
+        raise WeightsError(
+            f"{file}: unknown settings {', '.join(unknown)}; a newer esdcodec may have written it: upgrade"
+        )
     return config
 
 

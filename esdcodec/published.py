@@ -1,13 +1,14 @@
 """The published checkpoint `25hz_v1`: where it lives and how its parameters are named."""
 
 import re
+from collections.abc import Callable
 
 REPOSITORY = "vspeech/ESDCodec"
 WEIGHTS = "esdcodec_25hz_16384_1024.safetensors"  # named safetensors, but written by torch.save
 TEACHER_STATISTICS = "w2vbert2_mean_var_stats_emilia.pt"
 
 # published name -> ours, first match wins; what no rule matches keeps its name
-_RULES = [
+_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^dac\.encoder\.block\.", "encoder."),
     (r"^dac\.semantic_vq\.embedding\.weight$", "semantic_quantizer.codebook"),
     (r"^dac\.semantic_vq\.embedding_proj\.", "semantic_quantizer.projection."),

@@ -14,6 +14,7 @@ import weights
 
 from esdcodec.model_codec import ESDCodec
 from esdcodec.published import CONSTANTS, our_name
+from esdcodec.training.initialise import fit_to_latents
 
 DATA = Path(__file__).parent / "data"
 
@@ -44,8 +45,7 @@ def speech(seconds: float, seed: int = 0, sample_rate: int = 24000) -> torch.Ten
 def make_tiny_codec(seed: int = 0) -> ESDCodec:
     torch.manual_seed(seed)
     codec = ESDCodec(**TINY)
-    with torch.no_grad():
-        codec.semantic_quantizer.fit(codec.encode_latent(speech(2.0)))
+    fit_to_latents(codec, speech(2.0))  # an untrained one sends the same codes whatever it hears
     return codec.eval()
 
 

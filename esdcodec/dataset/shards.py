@@ -36,7 +36,9 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
         for pattern in webdataset.shardlists.expand_urls(name):
             matches = sorted(str(p) for p in Path(Path(pattern).anchor or ".").glob(str(_unrooted(pattern))))
             if not matches:
-                raise FileNotFoundError(f"no shard at {pattern}: give a list file, a folder, a tar or a pattern that exists")
+                raise FileNotFoundError(
+                    f"no shard at {pattern}: give a list file, a folder, a tar or a pattern that exists"
+                )
             found += matches
     if not found:
         raise FileNotFoundError(f"{name} names no tar shard")

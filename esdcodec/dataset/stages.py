@@ -34,7 +34,10 @@ def wanted(
     min_dnsmos: float | None = None,
     languages: list[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Samples whose metadata pass; `sample["metadata"]` holds them parsed. One without metadata is logged and skipped."""
+    """Samples whose metadata pass; `sample["metadata"]` holds them parsed.
+
+    One without metadata is logged and skipped.
+    """
     for sample in samples:
         try:
             metadata = json.loads(sample["json"])

@@ -13,7 +13,9 @@ SAMPLE = ASSETS / "sample.flac"
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="esdcodec", description="24 kHz speech to 25 frames of codes a second, and back")
+    main = argparse.ArgumentParser(
+        prog="esdcodec", description="24 kHz speech to 25 frames of codes a second, and back"
+    )
     commands = main.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "roundtrip",
@@ -40,7 +42,7 @@ def run_roundtrip(args: argparse.Namespace) -> int:
 
     from ..audio import AudioFileError
     from ..pretrained import ModelNotFoundError, WeightsError, load
-    from .roundtrip import find_jobs, roundtrip
+    from .roundtrip import Result, find_jobs, roundtrip
 
     jobs = list(find_jobs(args.sources or [SAMPLE]))
     if not jobs:
@@ -53,7 +55,9 @@ def run_roundtrip(args: argparse.Namespace) -> int:
         print(f"esdcodec: {error}", file=sys.stderr)
         return 2
 
-    results, failures, targets = [], [], {}
+    results: list[Result] = []
+    failures: list[str] = []
+    targets: dict[Path, Path] = {}
     for job in tqdm(jobs, unit="file", disable=len(jobs) == 1 or not sys.stderr.isatty()):
         try:
             if job.target in targets:

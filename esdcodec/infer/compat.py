@@ -19,7 +19,9 @@ def get_model(model_id: str = "25hz_v1", path: str | Path | None = None) -> ESDC
     """
     known = [*BUNDLED, *PUBLISHED]
     if model_id not in known:
-        raise ValueError(f"model_id={model_id!r} is none of {', '.join(known)}; `esdcodec.load` takes folders and Hub ids")
+        raise ValueError(
+            f"model_id={model_id!r} is none of {', '.join(known)}; `esdcodec.load` takes folders and Hub ids"
+        )
     return load(model_id if path is None or model_id in BUNDLED else path, device="cpu")
 
 
@@ -59,7 +61,7 @@ class Inference:
         return codes[:, :1], codes[:, 1:]
 
     def decode(self, semantic_codes: Tensor, acoustic_codes: Tensor | None = None) -> Tensor:
-        """Codes, as `encode` gave them, -> audio ``[B, 1, T]`` at 24 kHz; without acoustic codes, from the semantic ones."""
+        """Codes, as `encode` gave them, -> audio ``[B, 1, T]`` at 24 kHz; the acoustic ones may be left out."""
         codes = semantic_codes if acoustic_codes is None else torch.cat([semantic_codes, acoustic_codes], dim=1)
         with self._context():
             return self.model.decode(codes.to(self.model.device))

@@ -49,7 +49,9 @@ def find_jobs(sources: Iterable[str | Path]) -> Iterator[Job]:
 
 
 def roundtrip(codec: ESDCodec, job: Job, output: Path, n_quantizers: int, *, picture: bool = False) -> Result:
-    """Encode and decode one file; writes `TARGET.wav`, `TARGET.codes.npy` (int16 ``[n, L]``) and, if asked, `TARGET.png`.
+    """Encode and decode one file.
+
+    Writes `TARGET.wav`, `TARGET.codes.npy` (int16 ``[n, L]``) and, if asked for, the picture `TARGET.png`.
 
     Raises:
         AudioFileError: the file is no readable audio; nothing is written.

@@ -144,13 +144,16 @@ class ESDCodec(nn.Module):
 
     # ---- the figure -------------------------------------------------------------------------------------------------
 
-    def forward(self, audio: Tensor, n_quantizers: Tensor | int | None = None) -> Reconstruction:
+    def forward(
+        self, audio: Tensor, n_quantizers: Tensor | int | None = None, *, continuous: bool = False
+    ) -> Reconstruction:
         """Encode and decode, with gradients.
 
         Args:
             audio: ``[B, 1, T]`` at the model's rate, on its device.
             n_quantizers: codebooks to reconstruct from, the semantic one included: one number, or one for each item
                 ``[B]`` as training draws them. Default: all.
+            continuous: reconstruct from the encoder's latent itself, past the quantizers.
         """
         if not isinstance(n_quantizers, Tensor):
             n = check_n_quantizers(n_quantizers, self.n_codebooks)
@@ -161,7 +164,7 @@ class ESDCodec(nn.Module):
         semantic_latent = self.decode_semantic(semantic.latent)
         with full_precision(latent.device):
             acoustic = self.acoustic_quantizer(latent - semantic_latent, n_quantizers - 1)
-        decoded, subband, magnitude = self.decode_latent(semantic_latent + acoustic.latent)
+        decoded, subband, magnitude = self.decode_latent(latent if continuous else semantic_latent + acoustic.latent)
         return Reconstruction(
             audio=decoded[..., : audio.shape[-1]],
             codes=torch.cat([semantic.codes, acoustic.codes], dim=1),
@@ -231,7 +234,7 @@ class ESDCodec(nn.Module):
                 into few lengths is the fast one.
 
         Returns:
-            Codes ``[B, n_quantizers, L]``, int64; codebook 0 is the semantic one. Frames past the end of an item are -1.
+            Codes ``[B, n_quantizers, L]``, int64, codebook 0 the semantic one. Frames past the end of an item are -1.
 
         Raises:
             ValueError: the input is not what is said above; the message says what to do.

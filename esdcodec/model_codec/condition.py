@@ -53,6 +53,8 @@ class SpectrumHead(Float32):
 class InverseSTFT(Float32):
     """Inverse STFT with "same" padding: L frames give exactly hop_length · L samples."""
 
+    window: Tensor
+
     def __init__(self, n_fft: int, hop_length: int) -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length

@@ -47,7 +47,9 @@ def check_lengths(lengths: Tensor | Sequence[int] | None, audio: Tensor) -> list
         return [total] * batch
     values = [int(n) for n in lengths]
     if len(values) != batch or not all(1 <= n <= total for n in values):
-        raise ValueError(f"lengths must be {batch} numbers of samples from 1 to {total}, one for each item, not {values}")
+        raise ValueError(
+            f"lengths must be {batch} numbers of samples from 1 to {total}, one for each item, not {values}"
+        )
     return values
 
 

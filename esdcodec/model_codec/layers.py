@@ -72,6 +72,10 @@ def weight_norm(direction: Tensor, magnitude: Tensor) -> Tensor:
 class _WeightNorm(Derived):
     """Replaces a convolution's `weight` by `weight_g` (magnitude) and `weight_v` (direction)."""
 
+    weight: Tensor
+    weight_g: nn.Parameter
+    weight_v: nn.Parameter
+
     def _split_weight(self) -> None:
         weight = self.weight.detach()
         del self.weight
@@ -113,7 +117,7 @@ class ConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(in_channels, out_channels, 2 * stride, stride, ceil(stride / 2))
+        super().__init__(in_channels, out_channels, 2 * stride, stride, padding=ceil(stride / 2))
         self._split_weight()
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -204,7 +208,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise conv k7, LayerNorm, MLP, layer scale, residual (Liu et al. 2022, arXiv:2201.03545; in 1-D as in Vocos)."""
+    """Depthwise conv k7, LayerNorm, MLP, layer scale, residual: ConvNeXt (Liu et al. 2022, arXiv:2201.03545) in 1-D."""
 
     def __init__(self, channels: int, hidden: int, layer_scale: float | None = None) -> None:
         super().__init__()

@@ -26,8 +26,10 @@ def straight_through(latent: Tensor, quantized: Tensor) -> Tensor:
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Index of the entry of `codebook` ``[N, C]`` nearest to each of `points` ``[..., C]``, by Euclidean distance."""
     points, codebook = points.detach(), codebook.detach()
-    return torch.addmm(codebook.square().sum(1), points.flatten(0, -2), codebook.t(), alpha=-2).argmin(1).view(
-        points.shape[:-1]
+    return (
+        torch.addmm(codebook.square().sum(1), points.flatten(0, -2), codebook.t(), alpha=-2)
+        .argmin(1)
+        .view(points.shape[:-1])
     )
 
 
@@ -48,19 +50,6 @@ class SimVQ(Derived, Float32):
     def effective_codebook(self) -> Tensor:
         """The projected codebook ``[N, D]``; a constant at inference, since it does not depend on the input."""
         return self.derived(F.linear, self.codebook, self.projection.weight, self.projection.bias)
-
-    @torch.no_grad()
-    def fit(self, latent: Tensor) -> None:
-        """Set the projection so that the effective codebook has the mean and covariance of `latent` ``[B, D, L]``.
-
-        An untrained encoder's latents lie so close together that one entry is nearest to them all, and with nothing
-        but the reconstruction to learn from it may stay so. The counterpart of k-means initialisation.
-        """
-        points = latent.transpose(1, 2).flatten(0, 1).double()
-        values, vectors = torch.linalg.eigh(points.T.cov())
-        entry_std = self.codebook.double().std()
-        self.projection.weight.copy_((vectors * values.clamp(min=0).sqrt()) @ vectors.T / entry_std)
-        self.projection.bias.copy_(points.mean(0))
 
     def forward(self, latent: Tensor) -> Quantized:
         codebook = self.effective_codebook()

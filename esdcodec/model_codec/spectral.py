@@ -11,7 +11,9 @@ from torch import Tensor
 def centred_magnitude(audio: Tensor, window: int, hop_length: int) -> Tensor:
     """|STFT| of ``[B, T]`` -> ``[B, N, frames]``: periodic Hann, frames centred on reflect-padded audio."""
     hann = torch.hann_window(window, device=audio.device)
-    return torch.stft(audio, window, hop_length, window=hann, center=True, pad_mode="reflect", return_complex=True).abs()
+    return torch.stft(
+        audio, window, hop_length, window=hann, center=True, pad_mode="reflect", return_complex=True
+    ).abs()
 
 
 def frame_spectrum(audio: Tensor, window: int, hop_length: int) -> Tensor:

@@ -18,7 +18,7 @@ class CheckpointError(RuntimeError):
 
 
 def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], *, keep: int) -> Path:
-    """Write `folder/checkpoint-STEP` with all that `accelerator` holds and `state`, and drop all but the last `keep`."""
+    """Write `folder/checkpoint-STEP` with all that `accelerator` holds and `state`; keep the last `keep` of them."""
     final = folder / f"checkpoint-{state['step']:08d}"
     partial = folder / f"{final.name}.partial"
     if accelerator.is_main_process:
@@ -51,7 +51,9 @@ def load(accelerator: Accelerator, checkpoint: Path, model_config: dict[str, Any
     try:
         state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} is not a whole checkpoint ({error}); remove it to use the one before") from error
+        raise CheckpointError(
+            f"{checkpoint} is not a whole checkpoint ({error}); remove it to use the one before"
+        ) from error
     if state.get("format") != FORMAT:
         raise CheckpointError(f"{checkpoint} has format {state.get('format')!r}, this version reads {FORMAT!r}")
     differing = sorted(k for k in {*state["model"], *model_config} if state["model"].get(k) != model_config.get(k))

@@ -31,6 +31,7 @@ from ..model_codec.losses import (
     weighted_sum,
 )
 from . import checkpoint
+from .initialise import fit_to_latents
 from .schedule import warmup_cosine
 
 log = logging.getLogger(__name__)
@@ -120,11 +121,11 @@ class Trainer:
         self._resume()
         self._start_trackers()
         self.codec.train()
-        if self.step == 0 and settings.fit_codebook_batches:
-            self._fit_codebook()
         started, window = time.perf_counter(), self.step
         batches = self._batches()
         while self.step < settings.max_steps:
+            if self.step == settings.continuous_steps and settings.fit_batches:
+                self._fit_to_latents(batches)
             logs = self._accumulate(batches)
             self.step += 1
             if self.step % settings.log_every == 0:
@@ -156,8 +157,9 @@ class Trainer:
 
     def _training_step(self, batch: Batch, micro_step: int) -> Scalars:
         n_quantizers, semantic_only = self._draw_quantizers(len(batch.keys), micro_step)
+        continuous = self.step < self.config.trainer.continuous_steps
         with self.accelerator.autocast():
-            output = self.codec(batch.audio, n_quantizers)
+            output = self.codec(batch.audio, n_quantizers, continuous=continuous)
         codec = self.accelerator.unwrap_model(self.codec)
         losses = reconstruction_losses(
             output, batch.audio, codec.sample_rate, codec.subband_sample_rate, semantic_only=semantic_only
@@ -172,9 +174,16 @@ class Trainer:
             real, fake = self._judge(batch.audio, output.audio)
             losses["adversarial"] = adversarial_loss(fake)
             losses["feature_matching"] = feature_matching_loss(real, fake)
-        total = weighted_sum(losses, self.config.trainer.loss_weights)
+        weights = dict(self.config.trainer.loss_weights)
+        if continuous:
+            weights |= dict.fromkeys(output.losses, 0.0)
+        total = weighted_sum(losses, weights)
         logs["grad_norm/codec"] = self._update(total, self.codec, self.optimizer)
-        return {**{f"loss/{name}": value.detach() for name, value in losses.items()}, "loss/total": total.detach(), **logs}
+        return {
+            **{f"loss/{name}": value.detach() for name, value in losses.items()},
+            "loss/total": total.detach(),
+            **logs,
+        }
 
     def _draw_quantizers(self, batch_size: int, micro_step: int) -> tuple[Tensor, bool]:
         """How many codebooks each item keeps, and whether this step is a semantic-only one, the same on all ranks.
@@ -226,13 +235,11 @@ class Trainer:
         optimizer.zero_grad()
         return norm.detach()
 
-    @torch.no_grad()
-    def _fit_codebook(self) -> None:
-        """Start the semantic codebook where the latents are, on all ranks alike."""
-        codec = self.accelerator.unwrap_model(self.codec)
-        batches = islice(self._batches(), self.config.trainer.fit_codebook_batches)
-        latents = torch.cat([codec.encode_latent(batch.audio) for batch in batches])
-        codec.semantic_quantizer.fit(self.accelerator.gather(latents))
+    def _fit_to_latents(self, batches: Iterator[Batch]) -> None:
+        """Start the quantizers where the latents of some batches are, on all ranks alike."""
+        some = islice(batches, self.config.trainer.fit_batches)
+        audio = self.accelerator.gather(torch.cat([batch.audio for batch in some]))
+        fit_to_latents(self.accelerator.unwrap_model(self.codec), audio)
 
     # ---- what is seen and kept --------------------------------------------------------------------------------------
 
@@ -246,7 +253,9 @@ class Trainer:
         values = {name: float(value) for name, value in logs.items()}
         if not all(torch.isfinite(torch.tensor(list(values.values())))):
             raise FloatingPointError(
-                f"step {self.step}: " + ", ".join(f"{k}={v:.3g}" for k, v in values.items()) + ". Lower the learning rate, "
+                f"step {self.step}: "
+                + ", ".join(f"{k}={v:.3g}" for k, v in values.items())
+                + ". Lower the learning rate, "
                 "or raise the warm-up; the last checkpoint in trainer.output_dir is from before"
             )
         values["lr"] = self.schedule.get_last_lr()[0]
@@ -254,8 +263,14 @@ class Trainer:
         self.accelerator.log(values, step=self.step)
         if self.accelerator.is_main_process:
             shown = ("loss/total", "loss/mel", "loss/condition_mel", "loss/semantic_commitment", "discriminator/loss")
-            terms = ", ".join(f"{name.split('/', 1)[-1] if 'loss/' in name[:5] else name} {values[name]:.3f}" for name in shown if name in values)
-            log.info("step %d of %d: %s, %.2f steps/s", self.step, self.config.trainer.max_steps, terms, steps_per_second)
+            terms = ", ".join(
+                f"{name.split('/', 1)[-1] if 'loss/' in name[:5] else name} {values[name]:.3f}"
+                for name in shown
+                if name in values
+            )
+            log.info(
+                "step %d of %d: %s, %.2f steps/s", self.step, self.config.trainer.max_steps, terms, steps_per_second
+            )
 
     @torch.no_grad()
     def _validate(self) -> None:

@@ -44,9 +44,13 @@ TRAIN = [
         "usr/share/asterisk/sounds/es_MX_f_Allison",
         "es",
     ),
-    Source("asterisk-core-sounds-fr-g722", "CC-BY-SA-3.0", "June Wallack", "usr/share/asterisk/sounds/fr_CA_f_June", "fr"),
+    Source(
+        "asterisk-core-sounds-fr-g722", "CC-BY-SA-3.0", "June Wallack", "usr/share/asterisk/sounds/fr_CA_f_June", "fr"
+    ),
     Source("asterisk-core-sounds-it-g722", "CC-BY-3.0", "Carlo Flora", "usr/share/asterisk/sounds/it_IT_m_Carlo", "it"),
-    Source("asterisk-core-sounds-ru-g722", "CC-BY-3.0", "Maxim Topal", "usr/share/asterisk/sounds/ru_RU_f_IvrvoiceRU", "ru"),
+    Source(
+        "asterisk-core-sounds-ru-g722", "CC-BY-3.0", "Maxim Topal", "usr/share/asterisk/sounds/ru_RU_f_IvrvoiceRU", "ru"
+    ),
     Source("klettres-data", "GPL-2+", "the KLettres authors", "usr/share/klettres"),
     Source("ktuberling-data", "GPL-2+", "the KTuberling authors", "usr/share/ktuberling/sounds"),
 ]
@@ -93,7 +97,9 @@ def recordings(source: Source, root: Path) -> Iterator[tuple[str, Path, Waveform
         seen.add(digest)
         relative = path.relative_to(folder)
         language = source.language or relative.parts[0]
-        waveform = resample(read_g722(path), 16000, SAMPLE_RATE) if path.suffix == ".g722" else read(path, SAMPLE_RATE)[0]
+        waveform = (
+            resample(read_g722(path), 16000, SAMPLE_RATE) if path.suffix == ".g722" else read(path, SAMPLE_RATE)[0]
+        )
         if np.abs(waveform).max(initial=0) > 0.01:
             yield f"{source.package.split('-')[0]}-{language}", path, waveform
 
@@ -107,7 +113,9 @@ def utterances(source: Source, root: Path) -> Iterator[Utterance]:
     def flush() -> Iterator[Utterance]:
         if parts:
             language = source.language or current.split("-", 1)[1]
-            yield Utterance(f"{current}-{count:05d}".replace(".", "_"), np.concatenate(parts), SAMPLE_RATE, current, language)
+            yield Utterance(
+                f"{current}-{count:05d}".replace(".", "_"), np.concatenate(parts), SAMPLE_RATE, current, language
+            )
             parts.clear()
 
     for speaker, _, waveform in recordings(source, root):
@@ -132,7 +140,7 @@ def test_set(root: Path, texts: dict[str, str]) -> list[Utterance]:
 
 def read_texts(path: Path) -> dict[str, str]:
     """The package's list of what is said: lines of `name: text`, a semicolon before comments."""
-    lines = gzip.open(path, "rt", encoding="utf-8").read().splitlines()
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line and not line.startswith(";"))
     return {name.strip(): text.strip() for name, text in pairs}
 
@@ -156,10 +164,19 @@ def main() -> None:
     for name, items in splits.items():
         write_shards(items, output, name=name, per_shard=50)
         hours = sum(len(u.waveform) for u in items) / SAMPLE_RATE / 3600
-        manifest[name] = {"utterances": len(items), "hours": round(hours, 3), "speakers": len({u.speaker for u in items})}
+        manifest[name] = {
+            "utterances": len(items),
+            "hours": round(hours, 3),
+            "speakers": len({u.speaker for u in items}),
+        }
         print(f"{name}: {len(items)} utterances, {60 * hours:.1f} minutes")
     manifest["sources"] = [
-        {"package": s.package, "licence": s.licence, "credit": s.credit, "used_for": "test" if s is TEST else "train, validation"}
+        {
+            "package": s.package,
+            "licence": s.licence,
+            "credit": s.credit,
+            "used_for": "test" if s is TEST else "train, validation",
+        }
         for s in [*TRAIN, TEST]
     ]
     (output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

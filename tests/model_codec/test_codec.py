@@ -113,7 +113,20 @@ class TestInput:
             ("speech.wav", "torch tensor or a numpy array"),
             (None, "torch tensor or a numpy array"),
         ],
-        ids=["empty", "empty batch", "stereo", "rank 4", "rank 0", "NaN", "inf", "int32", "complex", "device", "str", "None"],
+        ids=[
+            "empty",
+            "empty batch",
+            "stereo",
+            "rank 4",
+            "rank 0",
+            "NaN",
+            "inf",
+            "int32",
+            "complex",
+            "device",
+            "str",
+            "None",
+        ],
     )
     def test_bad_audio_is_refused_with_advice(self, tiny_codec, audio, message):
         with pytest.raises(ValueError, match=message):
@@ -247,25 +260,25 @@ class TestModes:
 
     def test_half_precision_keeps_the_quantizers_in_float32(self, tiny_codec):
         codebook = tiny_codec.semantic_quantizer.codebook.clone()
-        audio = speech(0.5)
-        codes, decoded = tiny_codec.encode(audio), tiny_codec.decode(tiny_codec.encode(audio))
+        latent, codes = torch.randn(1, 32, 50), tiny_codec.encode(speech(0.5))
+        expected, decoded = tiny_codec.quantize(latent, 1), tiny_codec.decode(codes)
         tiny_codec.to(torch.bfloat16)
         assert tiny_codec.dtype == torch.bfloat16
         assert torch.equal(tiny_codec.semantic_quantizer.codebook, codebook)
         assert {p.dtype for p in tiny_codec.acoustic_quantizer.parameters()} == {torch.float32}
         assert {p.dtype for p in tiny_codec.condition_network.head.parameters()} == {torch.float32}
-        assert (tiny_codec.encode(audio)[:, 0] == codes[:, 0]).float().mean() > 0.8
+        assert torch.equal(tiny_codec.quantize(latent, 1), expected)
+        assert tiny_codec.encode(speech(0.5)).shape == codes.shape
         half = tiny_codec.decode(codes)
         assert half.dtype == torch.float32
         assert (half - decoded).square().mean() < 1e-2 * decoded.square().mean()
 
     def test_autocast_leaves_the_quantizers_in_float32(self, tiny_codec):
-        audio = speech(0.5)
-        codes = tiny_codec.encode(audio)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert (tiny_codec.encode(audio)[:, 0] == codes[:, 0]).float().mean() > 0.8
-            with torch.no_grad():
-                output = tiny_codec(audio)
+        latent = torch.randn(1, 32, 50)
+        expected = tiny_codec.quantize(latent, 1)
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            assert torch.equal(tiny_codec.quantize(latent, 1), expected)
+            output = tiny_codec(speech(0.5))
         assert output.subband.dtype == output.subband_magnitude.dtype == torch.float32
         assert output.semantic_latent.dtype == torch.float32
         assert all(loss.dtype == torch.float32 for loss in output.losses.values())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvTranspose1d, ConvNeXtBlock, Snake, snake
+from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, Snake, snake
 
 
 def test_snake_gradient_is_that_of_its_formula():

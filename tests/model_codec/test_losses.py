@@ -26,7 +26,9 @@ from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
 def test_mel_filters_are_slaneys(sample_rate, windows):
     for window, n_mels in windows.items():
         expected = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=n_mels)
-        torch.testing.assert_close(mel_filters(sample_rate, window, n_mels), torch.from_numpy(expected), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(
+            mel_filters(sample_rate, window, n_mels), torch.from_numpy(expected), rtol=1e-4, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize("length", [24000, 23999, 501])

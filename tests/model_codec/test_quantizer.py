@@ -30,7 +30,9 @@ class TestSimVQ:
         torch.testing.assert_close(quantized.commitment_loss, (latent - entries).square().mean())
         # what goes on passes its gradient straight through to the latent and none to the projection
         weights = torch.randn_like(latent)
-        grads = torch.autograd.grad((quantized.latent * weights).sum(), (latent, simvq.projection.weight), allow_unused=True)
+        grads = torch.autograd.grad(
+            (quantized.latent * weights).sum(), (latent, simvq.projection.weight), allow_unused=True
+        )
         torch.testing.assert_close(grads[0], weights)
         assert grads[1] is None
         # the codebook loss reaches the projection, not the latent; the codebook is frozen

@@ -1,0 +1,89 @@
+"""Start a codec's quantizers where its latents are.
+
+The latents of an untrained encoder hardly move, and drift as one while the decoder learns the first coarse things:
+codebooks are left behind, all frames get the same code, the decoder learns to do without, and the commitment losses
+flatten what is left. A distillation teacher prevents that. Without one, the codec is first trained past the
+quantizers, and these are then fitted to what it has learned to say.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model_codec import ESDCodec
+from ..model_codec.layers import Conv1d
+from ..model_codec.quantizer import SimVQ, VectorQuantizer
+
+SCALE = 0.1  # of the latents: small enough that a commitment weight of 1,000 does not rule the objective
+
+
+@torch.no_grad()
+def fit_to_latents(codec: ESDCodec, audio: Tensor) -> None:
+    """Scale the latents that `codec` makes of `audio` ``[B, 1, T]``, and fit all its codebooks to them.
+
+    The decoder is scaled the other way, so that the reconstruction past the quantizers stays what it is.
+    """
+    scale = SCALE / codec.encode_latent(audio).std((0, 2)).square().mean().sqrt()
+    codec.encoder[-1].weight_g.mul_(scale)
+    codec.encoder[-1].bias.mul_(scale)
+    codec.decoder.conv_in.weight_g.div_(scale)
+    codec.condition_network.conv_in.weight.div_(scale)
+
+    latent = codec.encode_latent(audio)
+    fit_simvq(codec.semantic_quantizer, _points(latent))
+    semantic = codec.semantic_quantizer(latent).latent
+    _standardise(codec.semantic_decoder[-1], codec.decode_semantic(semantic))
+    residual = latent - codec.decode_semantic(semantic)
+    for quantizer in codec.acoustic_quantizer.quantizers:
+        fit_vector_quantizer(quantizer, _points(residual))
+        residual = residual - quantizer(residual).latent
+
+
+def _points(latent: Tensor) -> Tensor:
+    """``[B, D, L] -> [B · L, D]``."""
+    return latent.transpose(1, 2).flatten(0, 1)
+
+
+def _standardise(conv: Conv1d, output: Tensor) -> None:
+    """Make `output` ``[B, D, L]`` of `conv` have mean 0 and standard deviation `SCALE` in every channel."""
+    ratio = SCALE / output.std((0, 2)).clamp(min=1e-6)
+    conv.weight_g.mul_(ratio[:, None, None])
+    conv.bias.sub_(output.mean((0, 2))).mul_(ratio)
+
+
+@torch.no_grad()
+def fit_simvq(quantizer: SimVQ, points: Tensor) -> None:
+    """Project the frozen codebook to the mean and covariance of `points` ``[M, D]``."""
+    points = points.double()
+    values, vectors = torch.linalg.eigh(points.T.cov())
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    quantizer.projection.weight.copy_(root / quantizer.codebook.double().std())
+    quantizer.projection.bias.copy_(points.mean(0))
+
+
+@torch.no_grad()
+def fit_vector_quantizer(quantizer: VectorQuantizer, points: Tensor, iterations: int = 10) -> None:
+    """Principal components of `points` ``[M, D]`` as projections, and k-means by cosine as codebook."""
+    mean = points.mean(0)
+    dim = quantizer.codebook.embedding_dim
+    components = torch.linalg.eigh(points.T.double().cov()).eigenvectors[:, -dim:].to(points)  # [D, C]
+    _set(quantizer.in_proj, components.T, -components.T @ mean)
+    _set(quantizer.out_proj, components, mean)
+
+    projected = (points - mean) @ components
+    size = quantizer.codebook.num_embeddings
+    chosen = torch.randint(len(projected), (size,), generator=torch.Generator().manual_seed(0))  # alike on all ranks
+    entries = projected[chosen.to(points.device)]
+    for _ in range(iterations):
+        quantizer.codebook.weight.copy_(entries)
+        codes = quantizer.search(projected.T[None])[0]
+        counts = F.one_hot(codes, size).sum(0)
+        sums = torch.zeros_like(entries).index_add_(0, codes, projected)
+        entries = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], entries)
+    quantizer.codebook.weight.copy_(entries)
+
+
+def _set(conv: Conv1d, weight: Tensor, bias: Tensor) -> None:
+    conv.weight_v.copy_(weight[..., None])
+    conv.weight_g.copy_(weight.norm(dim=1)[:, None, None])
+    conv.bias.copy_(bias)

@@ -1,0 +1,81 @@
+import io
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import speech
+
+from esdcodec.audio import AudioFileError, read, resample, write
+
+
+@pytest.fixture
+def waveform():
+    return speech(0.5)[0, 0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "tolerance"),
+    [
+        ("wav", {}, 1e-4),
+        ("flac", {}, 1e-4),
+        ("ogg", {"format": "OGG", "subtype": "VORBIS"}, 0.1),
+        ("opus", {"format": "OGG", "subtype": "OPUS"}, 0.2),
+        ("mp3", {"format": "MP3"}, 0.1),
+    ],
+)
+def test_formats(tmp_path, waveform, suffix, options, tolerance):
+    file = tmp_path / f"speech.{suffix}"
+    soundfile.write(file, waveform, 24000, **options)
+    got, rate = read(file)
+    assert rate == 24000
+    assert len(got) == pytest.approx(len(waveform), abs=1500)  # mp3 pads
+    if suffix in ("wav", "flac", "ogg"):
+        np.testing.assert_allclose(got[: len(waveform)], waveform, atol=tolerance)
+
+
+def test_channels_are_averaged(tmp_path, waveform):
+    soundfile.write(tmp_path / "stereo.wav", np.stack([waveform, 0 * waveform], 1), 24000, subtype="FLOAT")
+    np.testing.assert_allclose(read(tmp_path / "stereo.wav")[0], waveform / 2, atol=1e-6)
+
+
+def test_bytes_in_memory_and_resampling(waveform):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, 24000, format="WAV")
+    buffer.seek(0)
+    got, rate = read(buffer, 8000)
+    assert (rate, len(got)) == (8000, 4000)
+
+
+@pytest.mark.parametrize("rates", [(24000, 16000), (16000, 24000), (44100, 24000), (8000, 24000)])
+def test_resampling_keeps_a_tone(rates):
+    before, after = rates
+    tone = np.sin(2 * np.pi * 440 * np.arange(before) / before).astype(np.float32)
+    got = resample(tone, before, after)
+    expected = np.sin(2 * np.pi * 440 * np.arange(after) / after)
+    assert got.shape == expected.shape
+    assert np.abs(got - expected)[after // 10 : -after // 10].max() < 1e-3
+
+
+@pytest.mark.parametrize("length", [1, 2, 999, 1001])
+def test_resampled_length(length):
+    assert len(resample(np.zeros(length, np.float32), 44100, 24000)) == -(-length * 24000 // 44100)
+
+
+def test_written_audio_is_clipped_not_wrapped(tmp_path):
+    write(tmp_path / "loud.wav", np.array([2.0, -2.0, 0.5], np.float32), 24000)
+    np.testing.assert_allclose(read(tmp_path / "loud.wav")[0], [1, -1, 0.5], atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no audio", b"RIFF\x00\x00\x00\x00WAVE"])
+def test_unreadable_files_are_named(tmp_path, content):
+    file = tmp_path / "broken.wav"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(AudioFileError, match=r"broken\.wav"):
+        read(file)
+
+
+def test_file_without_samples(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 24000)
+    with pytest.raises(AudioFileError, match="no samples"):
+        read(tmp_path / "empty.wav")

@@ -1,0 +1,38 @@
+"""What importing costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+TRAINING = ("torchaudio", "transformers", "audiotools", "accelerate", "hydra", "webdataset", "tensorboard", "librosa")
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert not loaded_by("import esdcodec") & {"torch", "numpy", "matplotlib", "huggingface_hub", *TRAINING}
+
+
+def test_loading_and_coding_needs_no_training_library():
+    code = "import torch, esdcodec; codec = esdcodec.load(); codec.decode(codec.encode(torch.zeros(2400), 16000))"
+    assert not loaded_by(code) & set(TRAINING)
+
+
+def test_all_names_are_there():
+    import esdcodec
+
+    assert {name for name in esdcodec.__all__ if getattr(esdcodec, name)} == {
+        "ESDCodec",
+        "Inference",
+        "get_model",
+        "load",
+    }
+    assert "load" in dir(esdcodec)
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        esdcodec.other  # noqa: B018

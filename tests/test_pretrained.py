@@ -1,0 +1,260 @@
+"""Every way to load a codec, and every way in which it can fail."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from conftest import TINY, speech
+from safetensors.torch import save_file
+
+import esdcodec
+from esdcodec import ESDCodec, published
+from esdcodec.pretrained import BUNDLED, ModelNotFoundError, WeightsError, load, push, read_tensors
+
+
+@pytest.fixture
+def folder(tiny_codec, tmp_path):
+    tiny_codec.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def same(one: ESDCodec, other: ESDCodec) -> bool:
+    audio = speech(0.2)
+    codes = one.encode(audio)
+    return torch.equal(codes, other.encode(audio)) and torch.equal(one.decode(codes), other.decode(codes))
+
+
+class TestBundled:
+    def test_loads_without_a_network(self, monkeypatch):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        codec = esdcodec.load(device="cpu")
+        assert not codec.training
+        assert codec.bitrate(3) == 850
+        assert codec.decode(codec.encode(speech(0.5))).shape == (1, 1, 12480)
+
+    def test_is_small_enough_for_the_wheel(self):
+        assert sum(f.stat().st_size for f in BUNDLED["25hz_nano"].iterdir()) <= 15e6
+
+
+class TestOwnFormat:
+    def test_folder(self, tiny_codec, folder):
+        assert same(tiny_codec, load(folder, device="cpu"))
+        assert same(tiny_codec, ESDCodec.from_pretrained(str(folder), device="cpu"))
+
+    def test_file_alone(self, tiny_codec, folder, tmp_path):
+        moved = (folder / "model.safetensors").rename(tmp_path / "any name")
+        assert same(tiny_codec, load(moved, device="cpu"))
+
+    def test_stored_in_half_precision(self, tiny_codec, tmp_path):
+        tiny_codec.save_pretrained(tmp_path, dtype=torch.float16)
+        loaded = load(tmp_path, device="cpu")
+        assert loaded.dtype == torch.float32
+        torch.testing.assert_close(
+            loaded.decode(tiny_codec.encode(speech(0.2))),
+            tiny_codec.decode(tiny_codec.encode(speech(0.2))),
+            rtol=0,
+            atol=5e-3,
+        )
+
+    def test_saving_again_replaces_and_leaves_nothing_else(self, tiny_codec, folder):
+        tiny_codec.save_pretrained(folder)
+        assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+    def test_dtype_and_device(self, folder):
+        codec = load(folder, device="cpu", dtype=torch.bfloat16)
+        assert (codec.dtype, codec.device.type) == (torch.bfloat16, "cpu")
+        assert codec.semantic_quantizer.codebook.dtype == torch.float32
+
+    def test_training_can_go_on_from_it(self, folder):
+        codec = load(folder, device="cpu").train()
+        codec(speech(0.2)).audio.square().sum().backward()
+        assert codec.encoder[0].weight_v.grad.abs().max() > 0
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            "{",
+            "[]",
+            '{"model_type": "other"}',
+            json.dumps({**TINY}),
+            json.dumps({"model_type": "esdcodec", "surprise": 1}),
+        ],
+        ids=["cut", "no object", "other model", "no model_type", "unknown setting"],
+    )
+    def test_bad_config(self, folder, config):
+        (folder / "config.json").write_text(config)
+        with pytest.raises(WeightsError, match=r"config\.json"):
+            load(folder)
+
+    def test_config_of_another_size(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "latent_dim": 16}))
+        with pytest.raises(WeightsError, match=r"model\.safetensors does not fit .* expected \[16, .* more\)"):
+            load(folder)
+
+
+class TestPublishedLayout:
+    """The published layout has one size, so these files are large; the laws of its names are tested on names alone."""
+
+    @pytest.fixture(scope="class")
+    def downloaded(self, published_weights, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("esdcodec_ckpts")
+        torch.save(published_weights, folder / published.WEIGHTS)
+        return folder
+
+    @pytest.mark.slow
+    def test_downloaded_folder_and_file(self, downloaded, published_codec):
+        for source in (downloaded, downloaded / published.WEIGHTS):
+            loaded = load(source, device="cpu").state_dict()
+            assert all(torch.equal(tensor, loaded[name]) for name, tensor in published_codec.state_dict().items())
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("write", ["safetensors", "pickle"])
+    def test_other_formats_whatever_the_name(self, write, published_weights, published_codec, tmp_path):
+        file = tmp_path / "weights.pt"
+        if write == "safetensors":
+            save_file(published_weights, file)
+        else:
+            torch.save(published_weights, file, _use_new_zipfile_serialization=False)
+        loaded = load(file, device="cpu").state_dict()
+        assert all(torch.equal(tensor, loaded[name]) for name, tensor in published_codec.state_dict().items())
+
+    @pytest.mark.slow
+    def test_missing_surplus_and_misshapen_parameters_are_named(self, published_weights, tmp_path):
+        file = tmp_path / "weights.safetensors"
+        save_file({k: v for k, v in published_weights.items() if k != "dac.encoder.block.0.bias"}, file)
+        with pytest.raises(WeightsError, match=r"weights\.safetensors .*25hz_v1: encoder\.0\.bias \[64\] is missing"):
+            load(file)
+        save_file({**published_weights, "dac.extra": torch.zeros(3)}, file)
+        with pytest.raises(WeightsError, match=r"dac\.extra \[3\] is not of this model"):
+            load(file)
+        save_file({**published_weights, "dac.encoder.block.0.bias": torch.zeros(3)}, file)
+        with pytest.raises(WeightsError, match=r"encoder\.0\.bias is \[3\], expected \[64\]"):
+            load(file)
+
+    def test_every_published_name_is_one_of_ours(self):
+        from conftest import DATA
+
+        with torch.device("meta"):
+            ours = {name: list(t.shape) for name, t in ESDCodec().state_dict().items()}
+        shapes = json.loads((DATA / "shapes_25hz_v1.json").read_text())
+        mapped = {published.our_name(k): shape for k, shape in shapes.items() if k not in published.CONSTANTS}
+        assert mapped == ours
+
+
+class TestDamage:
+    @pytest.mark.parametrize("keep", [0, 4, 8, 1000, 0.5, 0.999])
+    @pytest.mark.parametrize("form", ["safetensors", "zip", "pickle"])
+    def test_truncated_file(self, tiny_codec, tmp_path, form, keep):
+        file = tmp_path / "model.bin"
+        if form == "safetensors":
+            save_file(tiny_codec.state_dict(), file)
+        else:
+            torch.save(tiny_codec.state_dict(), file, _use_new_zipfile_serialization=form == "zip")
+        data = file.read_bytes()
+        file.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+        with pytest.raises(WeightsError, match=r"model\.bin"):
+            load(file)
+
+    def test_not_weights_at_all(self, tmp_path):
+        for name, content in {"a": b"hello world", "b": pickle.dumps([1, 2]), "c": b"RIFF" + bytes(100)}.items():
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(WeightsError, match=str(tmp_path / name)):
+                load(tmp_path / name)
+
+    def test_weights_of_another_network(self, tmp_path):
+        save_file({"layer.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+        with pytest.raises(WeightsError, match="neither published weights nor an ESDCodec file"):
+            load(tmp_path / "other.safetensors")
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_hostile_pickle_is_refused_and_nothing_of_it_is_run(self, tmp_path, zipped):
+        class Hostile:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "run"), "w"))
+
+        torch.save({"dac.x": Hostile()}, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(WeightsError, match=r"evil\.pt: .*nothing of it was run"):
+            load(tmp_path / "evil.pt")
+        assert not (tmp_path / "run").exists()
+
+    def test_dict_of_something_else_than_tensors(self, tmp_path):
+        torch.save({"dac.x": 3}, tmp_path / "numbers.pt")
+        with pytest.raises(WeightsError, match="parameter name -> tensor"):
+            read_tensors(tmp_path / "numbers.pt")
+
+    def test_empty_folder(self, tmp_path):
+        with pytest.raises(ModelNotFoundError, match=r"neither config\.json with model\.safetensors"):
+            load(tmp_path)
+
+    @pytest.mark.parametrize("source", ["25hz_v9", "./nowhere", "/no/such/folder", "a/b/c", "no/such.safetensors"])
+    def test_no_such_model(self, source):
+        with pytest.raises(ModelNotFoundError, match=r"25hz_nano, 25hz_v1"):
+            load(source)
+
+
+class TestHub:
+    """The Hub's client is replaced by a folder: what is asked of it, and what becomes of its errors."""
+
+    @pytest.fixture
+    def hub(self, monkeypatch, tmp_path):
+        from huggingface_hub.errors import EntryNotFoundError
+
+        asked = []
+
+        def hf_hub_download(repo_id, file, revision=None):
+            asked.append((repo_id, file, revision))
+            if not (tmp_path / repo_id / file).exists():
+                raise EntryNotFoundError(f"404 {file}")
+            return str(tmp_path / repo_id / file)
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+        return asked
+
+    def test_hub_id_and_revision(self, hub, tiny_codec, tmp_path):
+        tiny_codec.save_pretrained(tmp_path / "owner/name")
+        assert same(tiny_codec, load("owner/name", device="cpu", revision="main"))
+        assert hub == [("owner/name", "config.json", "main"), ("owner/name", "model.safetensors", "main")]
+
+    @pytest.mark.slow
+    def test_published_name_and_repository(self, hub, published_weights, tmp_path):
+        (tmp_path / published.REPOSITORY).mkdir(parents=True)
+        torch.save(published_weights, tmp_path / published.REPOSITORY / published.WEIGHTS)
+        for source in ("25hz_v1", published.REPOSITORY):
+            assert load(source, device="cpu").bitrate() == 3100
+        assert set(hub) == {(published.REPOSITORY, published.WEIGHTS, None)}
+
+    def test_a_repository_without_a_model(self, hub):
+        with pytest.raises(ModelNotFoundError, match=f"{published.WEIGHTS} of owner/name cannot be downloaded"):
+            load("owner/name")
+
+    def test_offline(self, tmp_path):
+        import subprocess
+        import sys
+
+        code = "import esdcodec; esdcodec.load('25hz_v1')"
+        env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
+        result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert "ModelNotFoundError" in result.stderr
+        assert "hf download vspeech/ESDCodec --local-dir" in result.stderr
+        assert "esdcodec.load('25hz_nano')" in result.stderr
+
+    def test_push(self, monkeypatch, tiny_codec):
+        calls = {}
+
+        class Api:
+            def __init__(self, token):
+                calls["token"] = token
+
+            def create_repo(self, repo_id, private, exist_ok):
+                calls["created"] = (repo_id, private, exist_ok)
+
+            def upload_folder(self, repo_id, folder_path, commit_message):
+                calls["uploaded"] = same(tiny_codec, load(folder_path, device="cpu"))
+                return type("Commit", (), {"commit_url": f"https://hub/{repo_id}"})
+
+        monkeypatch.setattr("huggingface_hub.HfApi", Api)
+        assert tiny_codec.push_to_hub("me/mine", private=True, token="t") == "https://hub/me/mine"
+        assert push(tiny_codec, "me/mine") == "https://hub/me/mine"
+        assert calls == {"token": None, "created": ("me/mine", None, True), "uploaded": True}
