@@ -28,11 +28,14 @@ def read(file: str | Path | BinaryIO, sample_rate: int | None = None) -> tuple[W
     Raises:
         AudioFileError: the file is missing, is not audio, or holds no samples.
     """
-    name = getattr(file, "name", file)
+    name = file if isinstance(file, str | Path) else getattr(file, "name", "audio")
+    if isinstance(file, str | Path) and not Path(file).is_file():
+        raise AudioFileError(f"{name}: no such file")
     try:
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise AudioFileError(f"{name}: cannot be read as audio ({error})") from error
+        reason = getattr(error, "error_string", error)
+        raise AudioFileError(f"{name}: cannot be read as audio ({reason})") from error
     if len(samples) == 0:
         raise AudioFileError(f"{name}: holds no samples")
     waveform = samples.mean(axis=1)

@@ -110,11 +110,11 @@ def _on_hub(repo_id: str, revision: str | None) -> tuple[Path | None, Path]:
 
 def _download(repo_id: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     try:
         return Path(hf_hub_download(repo_id, file, revision=revision))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelNotFoundError(
             f"{file} of {repo_id} cannot be downloaded ({reason[0]}). With a network: "

@@ -51,9 +51,18 @@ class TestListing:
         (corpus / "mine.list").write_text("# half of it\n\nshard-000001.tar\n")
         assert list_shards(corpus / "mine.list") == [str(corpus / "shard-000001.tar")]
 
-    @pytest.mark.parametrize("missing", ["nothing.list", "folder/", "*.tar", "x-{0..3}.tar"])
-    def test_missing_sources_are_named(self, tmp_path, missing):
-        with pytest.raises(FileNotFoundError, match=missing[:5].replace("*", r"\*").replace("{", r"\{")):
+    @pytest.mark.parametrize(
+        ("missing", "named"),
+        [
+            ("no.list", r"no\.list"),
+            ("folder", "folder"),
+            ("*.tar", r"\*\.tar"),
+            ("x-{0..3}.tar", r"x-0\.tar"),
+            ("", "no tar"),
+        ],
+    )
+    def test_missing_sources_are_named(self, tmp_path, missing, named):
+        with pytest.raises(FileNotFoundError, match=named):
             list_shards(str(tmp_path / missing))
 
     def test_a_list_with_a_missing_shard_names_it(self, corpus):
@@ -153,7 +162,12 @@ class TestSegments:
 class TestFormats:
     @pytest.mark.parametrize(
         ("extension", "options"),
-        [("mp3", {"format": "MP3"}), ("flac", {"format": "FLAC"}), ("wav", {"format": "WAV"}), ("ogg", {"format": "OGG"})],
+        [
+            ("mp3", {"format": "MP3"}),
+            ("flac", {"format": "FLAC"}),
+            ("wav", {"format": "WAV"}),
+            ("ogg", {"format": "OGG"}),
+        ],
     )
     def test_emilia_members(self, tmp_path, extension, options):
         self.add(tmp_path / "a.tar", {f"x.{extension}": self.audio(**options), "x.json": b'{"duration": 1.0}'})

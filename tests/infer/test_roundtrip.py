@@ -58,7 +58,7 @@ def test_folders_are_mirrored_and_broken_files_are_told_at_the_end(model, tmp_pa
     (tmp_path / "in/notes.txt").write_text("not audio")
     result = infer("in", "--model", model, "--output", "out", "--n-quantizers", 2, cwd=tmp_path)
     assert result.returncode == 1
-    assert "failed     in/broken.wav: cannot be read as audio" in result.stderr
+    assert "failed     in/broken.wav: cannot be read as audio (Format not recognised.)" in result.stderr
     assert "5 files" in result.stdout
     found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.wav")}
     assert found == {"in/a.wav", "in/deep/er/b.wav", "in/c.wav", "in/d.wav", "in/e.wav"}

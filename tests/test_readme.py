@@ -1,0 +1,99 @@
+"""What the README and the configurations promise is run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import esdcodec
+from esdcodec.config import config_folder
+from esdcodec.model_codec import ESDCodec
+from esdcodec.model_codec.discriminator import Discriminator
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
+    (tmp_path / "esdcodec").symlink_to(ROOT / "esdcodec")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("esdcodec.pretrained.best_device", lambda: torch.device("cpu"))
+    namespace: dict[str, object] = {}
+    quickstart, ragged, dualcodec = blocks("python")
+    exec(quickstart, namespace)
+    assert (tmp_path / "decoded.wav").stat().st_size > 10000
+    length = namespace["codes"].shape[-1]
+    assert namespace["codes"].shape == (1, 3, length)
+    assert namespace["semantic"].shape == (1, 1, length)
+    assert namespace["acoustic"].shape == (1, 2, length)
+    assert namespace["decoded"].shape == (1, 1, 960 * length)
+    exec(ragged, namespace)
+    assert namespace["codes"].shape == (2, 12, 50)
+    assert (namespace["codes"][1, :, 32:] == -1).all()
+    assert (namespace["codes"][1, :, :32] >= 0).all()
+    assert namespace["decoded"].shape == (2, 1, 48000)
+    assert not namespace["decoded"][1, :, 32 * 960 :].any()
+    exec(dualcodec, namespace)
+    assert namespace["semantic_codes"].shape == (2, 1, 50)
+    assert namespace["acoustic_codes"].shape == (2, 7, 50)
+    assert namespace["audio"].shape == (2, 1, 48000)
+
+
+def test_model_table(tmp_path):
+    codec = esdcodec.load(device="cpu")
+    (row,) = re.findall(r"^\| `25hz_nano` \|.*", README, re.MULTILINE)
+    rates = [codec.bitrate(n) / 1000 for n in (1, 2, 3, 8, 12)]
+    assert ", ".join(f"{rate:g}" for rate in rates) in row
+    assert f"{sum(p.numel() for p in codec.parameters()) / 1e6:.1f} M" in row
+
+
+def test_links_inside_the_repository_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in config_folder().glob("*.yaml")))
+class TestConfigurations:
+    def compose(self, name, *overrides):
+        with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
+            config = compose(name, overrides=["trainer.output_dir=run", *overrides])
+            OmegaConf.resolve(config)
+        return config
+
+    def test_keys_are_the_constructors_arguments(self, name):
+        config = self.compose(name)
+        with torch.device("meta"):
+            codec = ESDCodec(**config.model.codec)
+            if config.model.discriminator is not None:
+                Discriminator(**config.model.discriminator)
+        assert set(config.model.codec) == set(codec.config)
+
+    def test_the_documented_overrides_apply(self, name):
+        config = self.compose(name, "trainer.batch_size=3", "data.segment_speech.segment_length=96000")
+        assert (config.trainer.batch_size, config.data.segment_speech.segment_length) == (3, 96000)
+
+    def test_every_loss_has_its_weight(self, name):
+        assert set(self.compose(name).trainer.loss_weights) == {
+            "mel", "condition_mel", "condition_magnitude", "low_band_mel", "feature_matching", "adversarial",
+            "acoustic_commitment", "acoustic_codebook", "semantic_commitment", "distillation",
+        }  # fmt: skip
+
+
+def test_the_published_configuration_is_the_default_network():
+    config = OmegaConf.load(config_folder() / "model/25hz.yaml")
+    with torch.device("meta"):
+        assert dict(config.codec) == ESDCodec().config
+
+
+def test_the_bundled_model_is_that_of_its_configuration():
+    config = OmegaConf.load(config_folder() / "model/25hz_nano.yaml")
+    assert dict(config.codec) == esdcodec.load(device="cpu").config

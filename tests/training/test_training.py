@@ -1,0 +1,154 @@
+"""`accelerate launch train.py`, run as a user runs it, on synthetic shards."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import speech
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+import esdcodec
+from esdcodec.dataset.make_shards import Utterance, write_shards
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    write_shards(
+        (Utterance(f"u{i}", speech(1.5, seed=i)[0, 0].numpy(), 24000, "s", "en") for i in range(8)), folder, per_shard=2
+    )
+    return folder / "shard.list"
+
+
+@pytest.fixture(scope="module")
+def w2v_bert(tmp_path_factory) -> Path:
+    """A small random teacher in the files of the real one, with statistics in the published format."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("w2v-bert")
+    config = Wav2Vec2BertConfig(
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, output_hidden_size=32
+    )
+    Wav2Vec2BertModel(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    torch.save({"mean": torch.zeros(32), "var": torch.ones(32)}, folder / "stats.pt")
+    return folder
+
+
+def launch(*overrides: object, config: str = "esdcodec_smoke", ok: bool = True) -> str:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=1", "--num_machines=1"]
+    command += ["--mixed_precision=no", "--dynamo_backend=no", str(ROOT / "train.py"), f"--config-name={config}"]
+    result = subprocess.run(
+        [*command, *map(str, overrides)], capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ}
+    )
+    assert (result.returncode == 0) == ok, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+@pytest.mark.slow
+def test_the_documented_command_with_everything_in_it(shards, w2v_bert, tmp_path):
+    """The command of the training guide, with w2v-BERT and discriminators; only the networks are small."""
+    output = launch(
+        "model=tiny",
+        f"machine.shards={shards}",
+        f"machine.w2v_bert={w2v_bert}",
+        f"+model.teacher={{path: {w2v_bert}, statistics: {w2v_bert}/stats.pt, layer: 2, pool: 2}}",
+        "data.num_workers=1",
+        "data.shuffle_buffer=4",
+        "data.segment_speech.segment_length=19200",
+        "trainer.batch_size=3",
+        "trainer.max_steps=3",
+        "trainer.log_every=1",
+        f"trainer.output_dir={tmp_path}",
+        config="esdcodec_train",
+    )
+    assert "step 3 of 3" in output
+    logged = scalars(tmp_path)
+    terms = {
+        "mel", "condition_mel", "condition_magnitude", "feature_matching", "adversarial", "distillation",
+        "acoustic_commitment", "acoustic_codebook", "semantic_commitment", "total",
+    }  # fmt: skip
+    assert {f"loss/{term}" for term in terms} <= set(logged)
+    assert {"discriminator/loss", "discriminator/real", "discriminator/fake", "grad_norm/discriminator"} <= set(logged)
+    codec = esdcodec.load(tmp_path / "export", device="cpu")
+    assert codec.decode(codec.encode(speech(0.5), n_quantizers=3)).shape == (1, 1, 12480)
+    assert (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.slow
+class TestRun:
+    @pytest.fixture(scope="class")
+    def trained(self, shards, tmp_path_factory):
+        """40 steps in one go."""
+        folder = tmp_path_factory.mktemp("run")
+        launch(f"machine.shards={shards}", f"trainer.output_dir={folder}", *self.LONG, "trainer.max_steps=40")
+        return folder
+
+    LONG = (
+        "model.discriminator=null",
+        "trainer.checkpoint_every=20",
+        "trainer.validate_every=10",
+        "trainer.continuous_steps=5",
+        "trainer.fit_batches=2",
+        "trainer.batch_size=4",
+    )
+
+    def test_losses_fall(self, trained):
+        logged = scalars(trained)
+        mel = logged["loss/mel"]
+        assert sum(mel[-5:]) < 0.8 * sum(mel[:5])
+        assert logged["validation/mel_4"][-1] < logged["validation/mel_4"][0]
+
+    def test_checkpoints_and_export(self, trained):
+        checkpoints = sorted(p.name for p in trained.glob("checkpoint-*"))
+        assert checkpoints == ["checkpoint-00000020", "checkpoint-00000040"]
+        assert json.loads((trained / checkpoints[-1] / "trainer.json").read_text())["step"] == 40
+        exported = load_file(trained / "export/model.safetensors")
+        stored = load_file(trained / checkpoints[-1] / "model.safetensors")
+        assert all(torch.equal(exported[name], tensor) for name, tensor in stored.items())
+
+    def test_the_same_seed_gives_the_same_weights(self, trained, shards, tmp_path):
+        launch(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", *self.LONG, "trainer.max_steps=20")
+        again = load_file(tmp_path / "checkpoint-00000020/model.safetensors")
+        first = load_file(trained / "checkpoint-00000020/model.safetensors")
+        assert all(torch.equal(first[name], tensor) for name, tensor in again.items())
+
+    def test_resume_goes_on_where_it_stopped(self, trained, shards):
+        before = load_file(trained / "checkpoint-00000040/model.safetensors")
+        output = launch(f"machine.shards={shards}", f"trainer.output_dir={trained}", *self.LONG, "trainer.max_steps=41")
+        assert "resumed from" in output
+        assert "step 41 of 41" in output
+        assert "step 40 of" not in output
+        after = load_file(trained / "checkpoint-00000041/model.safetensors")
+        moved = max((after[name] - tensor).abs().max().item() for name, tensor in before.items())
+        assert 0 < moved < 5e-3  # one step of about the learning rate, not a new start
+        assert scalars(trained)["lr"][-1] == pytest.approx(1e-3, rel=1e-2)
+
+    def test_a_damaged_or_foreign_checkpoint_stops_the_run(self, shards, tmp_path):
+        launch(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", "model.discriminator=null")
+        resume = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", "model.discriminator=null")
+        output = launch(*resume, "trainer.max_steps=3", "model.codec.latent_dim=16", ok=False)
+        assert "holds another model (it differs in latent_dim)" in output
+        weights = tmp_path / "checkpoint-00000002/model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+        output = launch(*resume, "trainer.max_steps=3", ok=False)
+        assert "cannot be loaded" in output
+        assert not (tmp_path / "checkpoint-00000003").exists()
+
+
+def test_missing_shards_stop_before_anything_is_built(tmp_path):
+    output = launch(f"machine.shards={tmp_path}/nothing.list", f"trainer.output_dir={tmp_path}/run", ok=False)
+    assert "nothing.list" in output
