@@ -94,14 +94,15 @@ class TestOwnFormat:
             load(folder)
 
 
+@pytest.fixture(scope="module")
+def downloaded(published_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("esdcodec_ckpts")
+    torch.save(published_weights, folder / published.WEIGHTS)
+    return folder
+
+
 class TestPublishedLayout:
     """The published layout has one size, so these files are large; the laws of its names are tested on names alone."""
-
-    @pytest.fixture(scope="class")
-    def downloaded(self, published_weights, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("esdcodec_ckpts")
-        torch.save(published_weights, folder / published.WEIGHTS)
-        return folder
 
     @pytest.mark.slow
     def test_downloaded_folder_and_file(self, downloaded, published_codec):

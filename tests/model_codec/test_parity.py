@@ -38,12 +38,13 @@ def agreement(codes, expected):
     return (codes == expected).double().mean().item()
 
 
-class TestCodec:
-    @pytest.fixture(scope="class")
-    def output(self, published_codec):
-        with torch.no_grad():
-            return published_codec(speech(2.0))
+@pytest.fixture(scope="module")
+def output(published_codec):
+    with torch.no_grad():
+        return published_codec(speech(2.0))
 
+
+class TestCodec:
     def test_encoder_latent(self, published_codec, golden):
         with torch.no_grad():
             assert_close(published_codec.encode_latent(speech(2.0)), golden["encoder_latent"])
@@ -135,21 +136,22 @@ class TestLosses:
         assert feature_matching_loss(real, fake).item() == pytest.approx(GOLDEN["feature_matching_loss"], rel=1e-3)
 
 
-class TestObjective:
-    @pytest.fixture(scope="class")
-    def terms(self, published_codec, discriminator, reference):
-        output = published_codec(reference)
-        target = np.random.Generator(np.random.Philox(key=[11, 0])).standard_normal((1, 1024, 25), dtype=np.float32)
-        fake = discriminator(output.audio)
-        with torch.no_grad():
-            real = discriminator(reference)
-        return {
-            **reconstruction_losses(output, reference, 24000, 6000),
-            "distillation": distillation_loss(output.semantic_latent, torch.from_numpy(target)),
-            "adversarial": adversarial_loss(fake),
-            "feature_matching": feature_matching_loss(real, fake),
-        }
+@pytest.fixture(scope="module")
+def terms(published_codec, discriminator, reference):
+    output = published_codec(reference)
+    target = np.random.Generator(np.random.Philox(key=[11, 0])).standard_normal((1, 1024, 25), dtype=np.float32)
+    fake = discriminator(output.audio)
+    with torch.no_grad():
+        real = discriminator(reference)
+    return {
+        **reconstruction_losses(output, reference, 24000, 6000),
+        "distillation": distillation_loss(output.semantic_latent, torch.from_numpy(target)),
+        "adversarial": adversarial_loss(fake),
+        "feature_matching": feature_matching_loss(real, fake),
+    }
 
+
+class TestObjective:
     def test_every_term(self, terms):
         assert {k: v.item() for k, v in terms.items()} == pytest.approx(GOLDEN["objective_terms"], rel=1e-3)
 

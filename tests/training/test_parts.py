@@ -37,19 +37,20 @@ class TestSchedule:
         assert self.rates(20, warmup_steps=0, decay_steps=1, final_ratio=1.0) == [1.0] * 20
 
 
-class TestTeacher:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        torch.manual_seed(0)
-        folder = tmp_path_factory.mktemp("w2v")
-        config = Wav2Vec2BertConfig(
-            hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, output_hidden_size=32
-        )
-        Wav2Vec2BertModel(config).save_pretrained(folder)
-        SeamlessM4TFeatureExtractor().save_pretrained(folder)
-        torch.save({"mean": torch.randn(32), "var": torch.rand(32) + 0.5}, folder / "stats.pt")
-        return folder
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("w2v")
+    config = Wav2Vec2BertConfig(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, output_hidden_size=32
+    )
+    Wav2Vec2BertModel(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    torch.save({"mean": torch.randn(32), "var": torch.rand(32) + 0.5}, folder / "stats.pt")
+    return folder
 
+
+class TestTeacher:
     @pytest.fixture
     def inputs(self, folder):
         return FeatureExtraction(str(folder), 24000)(np.concatenate([speech(2.0, seed=i)[0] for i in range(2)]))
