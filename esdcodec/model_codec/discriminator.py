@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .layers import Conv2d
@@ -33,7 +34,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> list[Tensor]:
         x = F.pad(audio, (0, self.period - audio.shape[-1] % self.period), mode="reflect")
-        x = x.unflatten(-1, (-1, self.period))
+        x = rearrange(x, "b c (t p) -> b c t p", p=self.period)
         maps = []
         for conv in self.convs:
             x = conv(x)
@@ -67,7 +68,7 @@ class ResolutionDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> list[Tensor]:
         spectrum = frame_spectrum(audio[:, 0], self.window, self.window // 4)  # [B, N, frames], complex
-        x = torch.stack([spectrum.real, spectrum.imag], dim=1).transpose(2, 3)  # [B, 2, frames, N]
+        x = rearrange(torch.view_as_real(spectrum), "b n t c -> b c t n")
         maps, outputs = [], []
         for (low, high), convs in zip(self.bands, self.band_convs):
             band = x[..., low:high]

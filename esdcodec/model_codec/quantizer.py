@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .layers import Conv1d, Derived, Float32
@@ -53,7 +54,7 @@ class SimVQ(Derived, Float32):
 
     def forward(self, latent: Tensor) -> Quantized:
         codebook = self.effective_codebook()
-        codes = nearest(latent.transpose(1, 2), codebook)
+        codes = nearest(rearrange(latent, "b d l -> b l d"), codebook)
         quantized = F.embedding(codes, codebook).transpose(1, 2)
         return Quantized(
             straight_through(latent, quantized),
@@ -64,7 +65,7 @@ class SimVQ(Derived, Float32):
 
     def encode(self, latent: Tensor) -> Tensor:
         """Codes ``[B, 1, L]`` of a latent ``[B, D, L]``."""
-        return nearest(latent.transpose(1, 2), self.effective_codebook())[:, None]
+        return nearest(rearrange(latent, "b d l -> b l d"), self.effective_codebook())[:, None]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Latent ``[B, D, L]`` of codes ``[B, 1, L]``."""

@@ -8,6 +8,7 @@ quantizers, and these are then fitted to what it has learned to say.
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ..model_codec import ESDCodec
@@ -41,7 +42,7 @@ def fit_to_latents(codec: ESDCodec, audio: Tensor) -> None:
 
 def _points(latent: Tensor) -> Tensor:
     """``[B, D, L] -> [B · L, D]``."""
-    return latent.transpose(1, 2).flatten(0, 1)
+    return rearrange(latent, "b d l -> (b l) d")
 
 
 def _standardise(conv: Conv1d, output: Tensor) -> None:
