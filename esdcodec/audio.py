@@ -13,8 +13,11 @@ Waveform = NDArray[np.float32]  # [T], mono, full scale 1.0
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 
 
+BLOCK = 2**18  # samples
+
+
 class AudioFileError(ValueError):
-    """A file could not be read as audio; the message names it and says why."""
+    """A file could not be read or written as audio; the message names it and says why."""
 
 
 def read(file: str | Path | BinaryIO, sample_rate: int | None = None) -> tuple[Waveform, int]:
@@ -32,13 +35,17 @@ def read(file: str | Path | BinaryIO, sample_rate: int | None = None) -> tuple[W
     if isinstance(file, str | Path) and not Path(file).is_file():
         raise AudioFileError(f"{name}: no such file")
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        with soundfile.SoundFile(file) as stream:
+            rate = stream.samplerate
+            blocks = []  # the length that a header states may be unknown or wrong, so it is not asked for
+            while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block.mean(axis=1))
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
         reason = getattr(error, "error_string", error)
         raise AudioFileError(f"{name}: cannot be read as audio ({reason})") from error
-    if len(samples) == 0:
+    if not blocks:
         raise AudioFileError(f"{name}: holds no samples")
-    waveform = samples.mean(axis=1)
+    waveform = np.concatenate(blocks)
     if sample_rate is not None:
         waveform, rate = resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
@@ -60,5 +67,12 @@ def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
 
 
 def write(file: str | Path, waveform: Waveform, sample_rate: int) -> None:
-    """Write ``[T]`` as 16-bit audio, format by extension; what exceeds full scale is clipped."""
-    soundfile.write(file, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16")
+    """Write ``[T]`` as 16-bit audio, format by extension; what exceeds full scale is clipped.
+
+    Raises:
+        AudioFileError: the file cannot be written.
+    """
+    try:
+        soundfile.write(file, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioFileError(f"{file}: cannot be written ({getattr(error, 'error_string', error)})") from error

@@ -18,6 +18,7 @@ BUNDLED = {"25hz_nano": Path(__file__).parent / "assets" / "25hz_nano"}
 PUBLISHED = {"25hz_v1": published.REPOSITORY}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _MODEL_TYPE = "esdcodec"
+_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 class ModelNotFoundError(OSError):
@@ -73,11 +74,10 @@ def _locate(source: str | Path, revision: str | None) -> tuple[Path | None, Path
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():
-        config = path.with_name(CONFIG)
-        return (config if config.is_file() else None), path
+        return None, path
     if name in PUBLISHED:
         return None, _download(PUBLISHED[name], published.WEIGHTS, revision)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.suffix:
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix not in _FILE_SUFFIXES:
         return _on_hub(name, revision)
     raise ModelNotFoundError(
         f"{name!r} is no model: give a name ({', '.join([*BUNDLED, *PUBLISHED])}), an existing folder or file, or a "
@@ -86,11 +86,11 @@ def _locate(source: str | Path, revision: str | None) -> tuple[Path | None, Path
 
 
 def _in_folder(folder: Path) -> tuple[Path | None, Path]:
-    if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
-        return folder / CONFIG, folder / WEIGHTS
-    if (folder / published.WEIGHTS).is_file():
-        return None, folder / published.WEIGHTS
-    raise ModelNotFoundError(f"{folder} holds neither {CONFIG} with {WEIGHTS}, nor {published.WEIGHTS}")
+    config = folder / CONFIG
+    for weights in (folder / WEIGHTS, folder / published.WEIGHTS):
+        if weights.is_file():
+            return (config if config.is_file() and weights.name == WEIGHTS else None), weights
+    raise ModelNotFoundError(f"{folder} holds neither {WEIGHTS} nor {published.WEIGHTS}")
 
 
 def _on_hub(repo_id: str, revision: str | None) -> tuple[Path | None, Path]:
@@ -110,11 +110,10 @@ def _on_hub(repo_id: str, revision: str | None) -> tuple[Path | None, Path]:
 
 def _download(repo_id: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     try:
         return Path(hf_hub_download(repo_id, file, revision=revision))
-    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError) as error:
+    except Exception as error:  # the client's own errors, and those of whichever HTTP library it uses
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelNotFoundError(
             f"{file} of {repo_id} cannot be downloaded ({reason[0]}). With a network: "
@@ -130,22 +129,27 @@ def _download(repo_id: str, file: str, revision: str | None) -> Path:
 def _build(config_file: Path | None, weights: Path) -> ESDCodec:
     tensors, embedded = read_tensors(weights)
     is_published = any(name.startswith(published.PREFIX) for name in tensors)
+    config: dict[str, Any] = {}
     if is_published:
         tensors = {published.our_name(k): v for k, v in tensors.items() if k not in published.CONSTANTS}
-        config = {}
     elif config_file is not None:
-        config = _read_config(config_file.read_text(encoding="utf-8"), config_file)
+        config = _read_config(config_file.read_bytes(), config_file)
     elif embedded is not None:
         config = _read_config(embedded, weights)
+    elif weights.with_name(CONFIG).is_file():
+        config = _read_config(weights.with_name(CONFIG).read_bytes(), weights.with_name(CONFIG))
     else:
         raise WeightsError(f"{weights}: neither published weights nor an ESDCodec file with its configuration")
-    codec = ESDCodec(**config)
+    try:
+        codec = ESDCodec(**config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{config_file or weights}: no codec can have this configuration ({error})") from error
     _check_parameters(weights, tensors, codec.state_dict(), is_published)
     codec.load_state_dict(tensors)
     return codec
 
 
-def _read_config(text: str, file: Path) -> dict[str, Any]:
+def _read_config(text: str | bytes, file: Path) -> dict[str, Any]:
     try:
         config = json.loads(text)
         if config.pop("model_type") != _MODEL_TYPE:
@@ -183,7 +187,9 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], str | None]:
         raise WeightsError(
             f"{file}: refused: it is damaged, or holds more than tensors ({_first_line(error)}); nothing of it was run"
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()
+    ):
         raise WeightsError(f"{file}: expected a dict of parameter name -> tensor")
     return tensors, None
 
@@ -226,6 +232,7 @@ def save(codec: ESDCodec, folder: str | Path, *, dtype: torch.dtype | None = Non
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
         save_file(tensors, Path(partial) / WEIGHTS, metadata={"format": "pt", "config": config})
         (Path(partial) / CONFIG).write_text(config + "\n", encoding="utf-8")
+        (Path(partial) / WEIGHTS).chmod((Path(partial) / CONFIG).stat().st_mode)  # not for its owner alone
         for name in (WEIGHTS, CONFIG):
             os.replace(Path(partial) / name, folder / name)
 

@@ -75,6 +75,27 @@ def test_unreadable_files_are_named(tmp_path, content):
         read(file)
 
 
+def test_a_header_that_lies_about_the_length(tmp_path, waveform):
+    soundfile.write(tmp_path / "speech.flac", waveform, 24000)
+    data = bytearray((tmp_path / "speech.flac").read_bytes())
+    for total in (0, 2**36 - 1):  # "unknown", as streams are written, and far too long
+        data[21] = data[21] & 0xF0 | total >> 32
+        data[22:26] = (total & 0xFFFFFFFF).to_bytes(4, "big")
+        (tmp_path / "other.flac").write_bytes(data)
+        try:
+            got, _ = read(tmp_path / "other.flac")
+        except AudioFileError as error:
+            assert "other.flac" in str(error)  # noqa: PT017
+        else:
+            np.testing.assert_allclose(got, read(tmp_path / "speech.flac")[0])
+
+
+def test_unwritable_file(tmp_path, waveform):
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(AudioFileError, match=r"folder\.wav: cannot be written"):
+        write(tmp_path / "folder.wav", waveform, 24000)
+
+
 def test_file_without_samples(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 24000)
     with pytest.raises(AudioFileError, match="no samples"):

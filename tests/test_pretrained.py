@@ -43,8 +43,20 @@ class TestOwnFormat:
         assert same(tiny_codec, ESDCodec.from_pretrained(str(folder), device="cpu"))
 
     def test_file_alone(self, tiny_codec, folder, tmp_path):
+        (tmp_path / "config.json").write_text('{"model_type": "bert"}')  # of another model, and no concern of ours
         moved = (folder / "model.safetensors").rename(tmp_path / "any name")
         assert same(tiny_codec, load(moved, device="cpu"))
+
+    def test_folder_with_the_weights_alone(self, tiny_codec, folder):
+        (folder / "config.json").unlink()
+        assert same(tiny_codec, load(folder, device="cpu"))
+
+    def test_file_without_embedded_configuration_takes_the_one_beside_it(self, tiny_codec, folder):
+        save_file(tiny_codec.state_dict(), folder / "model.safetensors")
+        assert same(tiny_codec, load(folder / "model.safetensors", device="cpu"))
+
+    def test_files_can_be_read_by_others(self, folder):
+        assert len({p.stat().st_mode for p in folder.iterdir()}) == 1
 
     def test_stored_in_half_precision(self, tiny_codec, tmp_path):
         tiny_codec.save_pretrained(tmp_path, dtype=torch.float16)
@@ -76,14 +88,19 @@ class TestOwnFormat:
         [
             "{",
             "[]",
+            "\udcff",
             '{"model_type": "other"}',
-            json.dumps({**TINY}),
+            json.dumps(TINY),
             json.dumps({"model_type": "esdcodec", "surprise": 1}),
+            json.dumps({"model_type": "esdcodec", "latent_dim": "x"}),
+            json.dumps({"model_type": "esdcodec", "latent_dim": -1}),
+            json.dumps({"model_type": "esdcodec", "encoder_rates": None}),
+            json.dumps({"model_type": "esdcodec", "encoder_rates": [2]}),
+            json.dumps({"model_type": "esdcodec", "sample_rate": 0}),
         ],
-        ids=["cut", "no object", "other model", "no model_type", "unknown setting"],
     )
     def test_bad_config(self, folder, config):
-        (folder / "config.json").write_text(config)
+        (folder / "config.json").write_text(config, errors="surrogateescape")
         with pytest.raises(WeightsError, match=r"config\.json"):
             load(folder)
 
@@ -186,7 +203,7 @@ class TestDamage:
             read_tensors(tmp_path / "numbers.pt")
 
     def test_empty_folder(self, tmp_path):
-        with pytest.raises(ModelNotFoundError, match=r"neither config\.json with model\.safetensors"):
+        with pytest.raises(ModelNotFoundError, match=r"neither model\.safetensors nor"):
             load(tmp_path)
 
     @pytest.mark.parametrize("source", ["25hz_v9", "./nowhere", "/no/such/folder", "a/b/c", "no/such.safetensors"])
@@ -230,6 +247,18 @@ class TestHub:
         with pytest.raises(ModelNotFoundError, match=f"{published.WEIGHTS} of owner/name cannot be downloaded"):
             load("owner/name")
 
+    def test_ids_with_dots_are_ids(self, hub, tiny_codec, tmp_path):
+        tiny_codec.save_pretrained(tmp_path / "owner/codec-v1.5")
+        assert same(tiny_codec, load("owner/codec-v1.5", device="cpu"))
+
+    def test_a_connection_that_breaks(self, monkeypatch):
+        def hf_hub_download(*args, **kwargs):
+            raise RuntimeError("peer closed connection")  # HTTP libraries have errors of their own
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+        with pytest.raises(ModelNotFoundError, match=r"peer closed connection.*25hz_nano"):
+            load("25hz_v1")
+
     def test_offline(self, tmp_path):
         import subprocess
         import sys
@@ -257,5 +286,6 @@ class TestHub:
 
         monkeypatch.setattr("huggingface_hub.HfApi", Api)
         assert tiny_codec.push_to_hub("me/mine", private=True, token="t") == "https://hub/me/mine"
+        assert calls == {"token": "t", "created": ("me/mine", True, True), "uploaded": True}
         assert push(tiny_codec, "me/mine") == "https://hub/me/mine"
         assert calls == {"token": None, "created": ("me/mine", None, True), "uploaded": True}

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from . import stages
-from .shards import epochs, list_shards
+from .shards import list_shards, share
+
+MAX_EMPTY_EPOCHS = 3
 
 FeatureExtractor = Callable[[np.ndarray], dict[str, Tensor]]  # audio [B, T] -> what the teacher reads
 
@@ -58,7 +61,7 @@ class Segments(IterableDataset):
         filters: dict[str, Any] | None = None,
         shuffle_buffer: int = 0,
         segments_per_utterance: int | None = 1,
-        seed: int = 0,
+        seed: int | str = 0,
         rank: int = 0,
         n_ranks: int = 1,
     ) -> None:
@@ -74,11 +77,30 @@ class Segments(IterableDataset):
     def __iter__(self) -> Iterator[stages.Item]:
         worker = torch.utils.data.get_worker_info()
         rng = random.Random(f"{self.seed}/{self.rank}/{worker.id if worker else 0}")
-        shards = epochs(self.shards, self.seed, self.rank, self.n_ranks, shuffle=self.shuffle_buffer > 0)
-        samples = webdataset.tariterators.tarfile_samples(shards, handler=webdataset.warn_and_continue)
+        if self.shuffle_buffer:
+            return stages.shuffle(self._epochs(rng), self.shuffle_buffer, rng)
+        return self._epoch(0, rng)
+
+    def _epochs(self, rng: random.Random) -> Iterator[stages.Item]:
+        empty = 0
+        for epoch in count():
+            segment = None
+            for segment in self._epoch(epoch, rng):
+                yield segment
+            empty = 0 if segment else empty + 1
+            if empty == MAX_EMPTY_EPOCHS:
+                raise ValueError(
+                    f"{empty} epochs in a row gave no segment: no utterance in {len(self.shards)} shards is readable "
+                    f"and passes data.filters {self.filters}"
+                )
+
+    def _epoch(self, epoch: int, rng: random.Random) -> Iterator[stages.Item]:
+        training = self.shuffle_buffer > 0
+        shards = share(self.shards, self.seed, epoch, self.rank, self.n_ranks, shuffle=training)
+        sources = ({"url": shard} for shard in shards)
+        samples = webdataset.tariterators.tarfile_samples(sources, handler=webdataset.warn_and_continue)
         items = stages.decode(stages.wanted(samples, **self.filters), self.sample_rate)
-        segments = stages.crop(items, self.segment_length, rng, self.segments_per_utterance)
-        return stages.shuffle(segments, self.shuffle_buffer, rng) if self.shuffle_buffer else segments
+        return stages.crop(items, self.segment_length, rng, self.segments_per_utterance)
 
 
 def collate(items: Sequence[stages.Item], extract: FeatureExtractor | None = None) -> Batch:

@@ -41,7 +41,11 @@ def write_shards(
     for old in folder.glob(f"{name}-[0-9]*.tar"):
         old.unlink()
     with webdataset.ShardWriter(str(folder / f"{name}-%06d.tar"), maxcount=per_shard, verbose=0) as writer:
+        keys: set[str] = set()
         for utterance in utterances:
+            if utterance.key in keys:
+                raise ValueError(f"two utterances have the key {utterance.key!r}: rename one of their files")
+            keys.add(utterance.key)
             audio = io.BytesIO()
             soundfile.write(audio, utterance.waveform, utterance.sample_rate, format="FLAC", subtype="PCM_16")
             metadata = {
@@ -59,10 +63,18 @@ def write_shards(
     return shards
 
 
-def folder_utterances(folder: Path, *, language: str, sample_rate: int) -> Iterator[Utterance]:
-    """Every readable audio file below `folder`; what cannot be read is said and skipped."""
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS):
-        relative = path.relative_to(folder).with_suffix("")
+def find_audio(folder: Path, seed: int | None = None) -> list[Path]:
+    """Audio files below `folder`, sorted, or in the random order of `seed`."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    if seed is not None:
+        random.Random(seed).shuffle(files)
+    return files
+
+
+def folder_utterances(folder: Path, files: Iterable[Path], *, language: str, sample_rate: int) -> Iterator[Utterance]:
+    """Those of `files`, below `folder`, that can be read; the others are said and skipped."""
+    for path in files:
+        relative = path.relative_to(folder)
         text = path.with_suffix(".txt")
         try:
             waveform, _ = read(path, sample_rate)
@@ -75,7 +87,7 @@ def folder_utterances(folder: Path, *, language: str, sample_rate: int) -> Itera
             sample_rate=sample_rate,
             speaker=relative.parts[0] if len(relative.parts) > 1 else "unknown",
             language=language,
-            text=text.read_text().strip() if text.exists() else "",
+            text=text.read_text(encoding="utf-8").strip() if text.exists() else "",
         )
 
 
@@ -88,12 +100,12 @@ def main() -> None:
     parser.add_argument("--per-shard", type=int, default=200, help="utterances in a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which utterances are spread over shards")
     args = parser.parse_args()
-    utterances = list(folder_utterances(args.folder, language=args.language, sample_rate=args.sample_rate))
-    if not utterances:
-        parser.error(f"no readable audio below {args.folder}")
-    random.Random(args.seed).shuffle(utterances)
+    files = find_audio(args.folder, args.seed)
+    if not files:
+        parser.error(f"no audio below {args.folder}")
+    utterances = folder_utterances(args.folder, files, language=args.language, sample_rate=args.sample_rate)
     shards = write_shards(utterances, args.output, per_shard=args.per_shard)
-    print(f"{len(utterances)} utterances in {len(shards)} shards, listed in {args.output / 'shard.list'}")
+    print(f"{len(files)} files, {len(shards)} shards, listed in {args.output / 'shard.list'}")
 
 
 if __name__ == "__main__":

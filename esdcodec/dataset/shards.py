@@ -1,9 +1,8 @@
 """Which tar shards a corpus has, and which of them a process and its workers read in which order."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import webdataset
@@ -57,24 +56,18 @@ def _unrooted(pattern: str) -> Path:
     return path.relative_to(path.anchor) if path.is_absolute() else path
 
 
-def epochs(shards: Sequence[str], seed: int, rank: int, n_ranks: int, *, shuffle: bool) -> Iterator[dict[str, Any]]:
-    """Shards for this worker of this process, epoch after epoch, each epoch in an order of its own.
+def share(shards: Sequence[str], seed: int | str, epoch: int, rank: int, n_ranks: int, *, shuffle: bool) -> list[str]:
+    """Shards that this worker of this process reads in an epoch.
 
-    Every epoch's order is the same everywhere, and ranks and workers take turns in it, so that together they read each
-    shard once. With fewer shards than workers some shards are read by several, or nobody could fill a batch.
+    The order of an epoch is the same everywhere, and ranks and workers take turns in it, so that together they read
+    each shard once. With fewer shards than workers some shards are read by several, or nobody could fill a batch.
     """
     worker = torch.utils.data.get_worker_info()
     n_readers = n_ranks * (worker.num_workers if worker else 1)
     reader = rank * (worker.num_workers if worker else 1) + (worker.id if worker else 0)
-    epoch = 0
-    while True:
-        order = list(shards)
-        if shuffle:
-            random.Random(f"{seed}/{epoch}").shuffle(order)
-        while len(order) < n_readers:
-            order += order
-        for shard in order[reader::n_readers]:
-            yield {"url": shard, "epoch": epoch}
-        epoch += 1
-        if not shuffle:
-            return
+    order = list(shards)
+    if shuffle:
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+    while len(order) < n_readers:
+        order += order
+    return order[reader::n_readers]

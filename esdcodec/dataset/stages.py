@@ -42,12 +42,13 @@ def wanted(
         try:
             metadata = json.loads(sample["json"])
             duration = float(metadata["duration"])
-        except (KeyError, ValueError, TypeError) as error:
+            dnsmos = float(metadata.get("dnsmos") or 0)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             log.warning("%s in %s: no usable metadata (%r), skipped", sample["__key__"], sample["__url__"], error)
             continue
         if not min_duration <= duration <= max_duration:
             continue
-        if min_dnsmos is not None and (metadata.get("dnsmos") or 0) < min_dnsmos:
+        if min_dnsmos is not None and dnsmos < min_dnsmos:
             continue
         if languages is not None and metadata.get("language") not in languages:
             continue

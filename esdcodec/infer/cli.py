@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_roundtrip(args: argparse.Namespace) -> int:
+    import torch
     from tqdm import tqdm
 
     from ..audio import AudioFileError
@@ -45,12 +46,16 @@ def run_roundtrip(args: argparse.Namespace) -> int:
     from .roundtrip import Result, find_jobs, roundtrip
 
     jobs = list(find_jobs(args.sources or [SAMPLE]))
+    sources = {job.source.resolve() for job in jobs}
     if not jobs:
         print(f"no audio files in {', '.join(args.sources)}", file=sys.stderr)
         return 2
     try:
         codec = load(args.model, device=args.device)
         bitrate = codec.bitrate(args.n_quantizers)
+        codec.decode(
+            codec.encode(torch.zeros(1, device=codec.device))
+        )  # first calls are slow and would spoil the speed
     except (ModelNotFoundError, WeightsError, ValueError, RuntimeError) as error:
         print(f"esdcodec: {error}", file=sys.stderr)
         return 2
@@ -62,10 +67,14 @@ def run_roundtrip(args: argparse.Namespace) -> int:
         try:
             if job.target in targets:
                 raise AudioFileError(f"{job.source}: its output would replace that of {targets[job.target]}")
+            if Path(f"{args.output / job.target}.wav").resolve() in sources:
+                raise AudioFileError(f"{job.source}: its output would replace an input; choose another --output")
             targets[job.target] = job.source
             results.append(roundtrip(codec, job, args.output, args.n_quantizers, picture=args.plot or not args.sources))
-        except (AudioFileError, OSError) as error:
+        except AudioFileError as error:
             failures.append(str(error))
+        except (OSError, RuntimeError, MemoryError) as error:  # no place to write, no memory for a long file
+            failures.append(f"{job.source}: {error}")
 
     if results:
         audio = sum(r.audio_seconds for r in results)

@@ -11,7 +11,7 @@ from ..pretrained import BUNDLED, PUBLISHED, load
 
 
 def get_model(model_id: str = "25hz_v1", path: str | Path | None = None) -> ESDCodec:
-    """Load model `model_id`, from the folder `path` if it was downloaded there. On the CPU, in evaluation mode.
+    """Load model `model_id`, or what lies at `path`, as `load` takes it. On the CPU, in evaluation mode.
 
     Raises:
         ValueError: there is no such model id.
@@ -22,7 +22,7 @@ def get_model(model_id: str = "25hz_v1", path: str | Path | None = None) -> ESDC
         raise ValueError(
             f"model_id={model_id!r} is none of {', '.join(known)}; `esdcodec.load` takes folders and Hub ids"
         )
-    return load(model_id if path is None or model_id in BUNDLED else path, device="cpu")
+    return load(model_id if path is None else path, device="cpu")
 
 
 class Inference:

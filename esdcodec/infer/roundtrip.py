@@ -1,6 +1,6 @@
 """Files through the codec and back: wav, codes and a picture for each."""
 
-import math
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,15 +35,19 @@ class Result:
 def find_jobs(sources: Iterable[str | Path]) -> Iterator[Job]:
     """Jobs for files, for folders (searched through, mirrored) and for lists (`.lst`, `.list`, `.txt`: a path a line).
 
-    A path that does not exist becomes a job all the same, which then fails.
+    The files of a list keep their folders, from the one that all of them share. A path that does not exist becomes a
+    job all the same, which then fails.
     """
     for path in map(Path, sources):
         if path.is_dir():
-            for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS):
+            for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file()):
                 yield Job(file, Path(path.resolve().name) / file.relative_to(path).with_suffix(""))
         elif path.suffix in (".lst", ".list", ".txt") and path.is_file():
             lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-            yield from find_jobs(path.parent / line for line in lines if line and not line.startswith("#"))
+            files = [path.parent / line for line in lines if line and not line.startswith("#")]
+            shared = os.path.commonpath([file.parent.absolute() for file in files]) if files else ""
+            for file in files:
+                yield Job(file, file.absolute().relative_to(shared).with_suffix(""))
         else:
             yield Job(path, Path(path.stem))
 
@@ -51,7 +55,7 @@ def find_jobs(sources: Iterable[str | Path]) -> Iterator[Job]:
 def roundtrip(codec: ESDCodec, job: Job, output: Path, n_quantizers: int, *, picture: bool = False) -> Result:
     """Encode and decode one file.
 
-    Writes `TARGET.wav`, `TARGET.codes.npy` (int16 ``[n, L]``) and, if asked for, the picture `TARGET.png`.
+    Writes `TARGET.wav`, `TARGET.codes.npy` (``[n, L]``) and, if asked for, the picture `TARGET.png`.
 
     Raises:
         AudioFileError: the file is no readable audio; nothing is written.
@@ -71,17 +75,16 @@ def roundtrip(codec: ESDCodec, job: Job, output: Path, n_quantizers: int, *, pic
     target.parent.mkdir(parents=True, exist_ok=True)
     wav, npy, png = (target.with_name(target.name + suffix) for suffix in (".wav", ".codes.npy", ".png"))
     write(wav, decoded, codec.sample_rate)
-    indices = codes[0].numpy().astype(np.int16)
+    indices = codes[0].numpy().astype(np.min_scalar_type(-max(codec.codebook_sizes)))  # int16 for 14 bit
     np.save(npy, indices)
     if picture:
         from .plot import plot  # matplotlib is needed for nothing else
 
         plot(png, waveform, decoded, indices, codec.codebook_sizes, codec.sample_rate)
-    bits_per_frame = sum(math.ceil(math.log2(size)) for size in codec.codebook_sizes[:n_quantizers])
     return Result(
         files=[wav, npy, *[png] * picture],
         audio_seconds=len(waveform) / codec.sample_rate,
         encode_seconds=encoded - started,
         decode_seconds=finished - encoded,
-        code_bits=bits_per_frame * codes.shape[-1],
+        code_bits=codec.bits_per_frame(n_quantizers) * codes.shape[-1],
     )

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from .condition import ConditionNetwork
 from .decoder import Decoder
 from .encoder import Encoder, SemanticDecoder
-from .inputs import Audio, check_audio, check_codes, check_lengths, check_n_quantizers
+from .inputs import (
+    Audio,
+    check_audio,
+    check_codes,
+    check_integer,
+    check_lengths,
+    check_n_quantizers,
+    check_sample_rate,
+)
 from .layers import full_precision
 from .quantizer import ResidualVectorQuantizer, SimVQ
 
@@ -91,6 +99,8 @@ class ESDCodec(nn.Module):
                 f"encoder_rates {list(encoder_rates)} and decoder_rates {list(decoder_rates)} must have the same "
                 f"product, but {math.prod(encoder_rates)} != {math.prod(decoder_rates)}"
             )
+        if sample_rate < 1:
+            raise ValueError(f"sample_rate={sample_rate} must be a positive number of Hz")
         self.sample_rate = sample_rate
         self.hop_length = math.prod(encoder_rates)
         self.subband_hop_length = math.prod(decoder_rates[:-1])
@@ -124,10 +134,14 @@ class ESDCodec(nn.Module):
         """Rate of the condition network's signal, in Hz."""
         return self.sample_rate * self.subband_hop_length // self.hop_length
 
+    def bits_per_frame(self, n_quantizers: int | None = None) -> int:
+        """Bits of one frame of the first `n_quantizers` codebooks (default: all)."""
+        n = check_n_quantizers(n_quantizers, self.n_codebooks)
+        return sum(math.ceil(math.log2(size)) for size in self.codebook_sizes[:n])
+
     def bitrate(self, n_quantizers: int | None = None) -> float:
         """Bits per second with the first `n_quantizers` codebooks (default: all)."""
-        n = check_n_quantizers(n_quantizers, self.n_codebooks)
-        return self.frame_rate * sum(math.ceil(math.log2(size)) for size in self.codebook_sizes[:n])
+        return self.frame_rate * self.bits_per_frame(n_quantizers)
 
     def num_frames(self, num_samples: int) -> int:
         """Frames L that `num_samples` samples at the model's rate become; the last one may be partly filled."""
@@ -242,7 +256,8 @@ class ESDCodec(nn.Module):
         n = check_n_quantizers(n_quantizers, self.n_codebooks)
         waveform = check_audio(audio, self.device)
         samples = check_lengths(lengths, waveform)
-        items = [self._resample(item[..., :length], sample_rate) for item, length in zip(waveform.split(1), samples)]
+        rate = check_sample_rate(sample_rate, self.sample_rate)
+        items = [self._resample(item[..., :length], rate) for item, length in zip(waveform.split(1), samples)]
         frames = [self.num_frames(item.shape[-1]) for item in items]
         codes = torch.full((len(items), n, max(frames)), -1, device=self.device)
         for group in equal(frames):
@@ -267,8 +282,9 @@ class ESDCodec(nn.Module):
         """
         codes, frames = check_codes(codes, self.codebook_sizes, self.device)
         total = codes.shape[-1] * self.hop_length
-        if length is not None and not 1 <= length <= total:
-            raise ValueError(f"length={length} but these codes hold 1 to {total} samples; leave it out to get them all")
+        if length is not None:
+            advice = f"but these codes hold 1 to {total} samples; leave it out to get them all"
+            length = check_integer(length, "length", 1, total, advice)
         audio = torch.zeros(codes.shape[0], 1, total, device=self.device)
         for group in equal(frames):
             if n_frames := frames[group[0]]:
@@ -276,8 +292,8 @@ class ESDCodec(nn.Module):
                 audio[group, :, : n_frames * self.hop_length] = self.decode_latent(latent)[0]
         return audio[..., :length]
 
-    def _resample(self, item: Tensor, sample_rate: int | None) -> Tensor:
-        if sample_rate is None or sample_rate == self.sample_rate:
+    def _resample(self, item: Tensor, sample_rate: int) -> Tensor:
+        if sample_rate == self.sample_rate:
             return item
         from ..audio import resample  # file and rate handling live outside the network
 

@@ -4,32 +4,60 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
 
 Audio = Any  # torch.Tensor or numpy.ndarray, [T], [B, T] or [B, 1, T]
 
 
+def check_tensor(values: Any, what: str, device: torch.device) -> Tensor:
+    """A tensor on `device`; arrays are converted and moved, tensors must be there already."""
+    if isinstance(values, Tensor):
+        if values.device.type != device.type or device.index not in (None, values.device.index):
+            raise ValueError(
+                f"the {what} is on {values.device}, the model on {device}: move one of them with `.to(...)`"
+            )
+        return values
+    try:
+        array = np.asarray(values)
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).to(device)
+    except (TypeError, ValueError) as error:
+        name = type(values).__name__
+        raise ValueError(f"{what} must be a torch tensor or an array of numbers, not this {name} ({error})") from error
+
+
+def check_integer(value: Any, what: str, low: int, high: int | None, advice: str) -> int:
+    """`value` as int, if it is one from `low` to `high`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low or (high is not None and number > high):
+        raise ValueError(f"{what}={value!r} {advice}")
+    return number
+
+
 def check_audio(audio: Audio, device: torch.device) -> Tensor:
     """Audio as float32 ``[B, 1, T]`` on `device`, finite and not empty."""
-    if isinstance(audio, Tensor):
-        same = audio.device.type == device.type and device.index in (None, audio.device.index)
-        if not same:
-            raise ValueError(f"the audio is on {audio.device}, the model on {device}: move one of them with `.to(...)`")
-    else:
-        try:
-            audio = torch.as_tensor(audio).to(device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"audio must be a torch tensor or a numpy array, not {type(audio).__name__}") from error
-    if audio.dim() == 3 and audio.shape[1] != 1:
+    audio = check_tensor(audio, "audio", device)
+    shape = list(audio.shape)
+    if audio.dim() == 3 and shape[1] != 1:
         raise ValueError(
-            f"audio of shape {list(audio.shape)} has {audio.shape[1]} channels, but the codec is mono: "
-            "mix down with `audio.mean(1, keepdim=True)`, or encode the channels as items of a batch"
+            f"audio of shape {shape} has {shape[1]} channels, but the codec is mono: mix down with "
+            "`audio.mean(1, keepdim=True)`, or encode the channels as items of a batch"
+        )
+    if audio.dim() == 2 and shape[1] <= MAX_CHANNELS and shape[0] > shape[1]:
+        raise ValueError(
+            f"audio of shape {shape} looks like [T, channels], but the codec is mono and takes [B, T]: mix down with "
+            "`audio.mean(1)`"
         )
     if not 1 <= audio.dim() <= 3:
-        raise ValueError(f"audio must be [T], [B, T] or [B, 1, T], not {list(audio.shape)}")
+        raise ValueError(f"audio must be [T], [B, T] or [B, 1, T], not {shape}")
     if audio.numel() == 0:
-        raise ValueError(f"audio of shape {list(audio.shape)} is empty: there is nothing to encode")
+        raise ValueError(f"audio of shape {shape} is empty: there is nothing to encode")
     if audio.dtype == torch.int16:
         audio = audio / 32768
     elif not audio.is_floating_point():
@@ -40,41 +68,35 @@ def check_audio(audio: Audio, device: torch.device) -> Tensor:
     return audio.reshape(-1 if audio.dim() > 1 else 1, 1, audio.shape[-1])
 
 
+def check_sample_rate(sample_rate: int | None, default: int) -> int:
+    """A sample rate in Hz; None is `default`."""
+    if sample_rate is None:
+        return default
+    return check_integer(sample_rate, "sample_rate", 1, None, "must be a positive whole number of Hz, such as 16000")
+
+
 def check_lengths(lengths: Tensor | Sequence[int] | None, audio: Tensor) -> list[int]:
     """Samples of each item of `audio` ``[B, 1, T]``."""
     batch, _, total = audio.shape
     if lengths is None:
         return [total] * batch
-    values = [int(n) for n in lengths]
-    if len(values) != batch or not all(1 <= n <= total for n in values):
-        raise ValueError(
-            f"lengths must be {batch} numbers of samples from 1 to {total}, one for each item, not {values}"
-        )
-    return values
+    advice = f"must be {batch} numbers of samples from 1 to {total}, one for each item"
+    if not hasattr(lengths, "__len__") or getattr(lengths, "ndim", 1) != 1 or len(lengths) != batch:
+        raise ValueError(f"lengths={lengths!r} {advice}")
+    return [check_integer(n, "lengths", 1, total, advice) for n in lengths]
 
 
 def check_n_quantizers(n_quantizers: int | None, n_codebooks: int) -> int:
     """Number of codebooks to use, from 1 to `n_codebooks`; None is all."""
     if n_quantizers is None:
         return n_codebooks
-    try:
-        n = operator.index(n_quantizers)
-    except TypeError:
-        n = 0
-    if not 1 <= n <= n_codebooks:
-        raise ValueError(
-            f"n_quantizers={n_quantizers!r} but this model has 1 to {n_codebooks} codebooks (the semantic one is the "
-            "first); see `codec.bitrate(n)`"
-        )
-    return n
+    advice = f"but this model has 1 to {n_codebooks} codebooks (the semantic one is the first); see `codec.bitrate(n)`"
+    return check_integer(n_quantizers, "n_quantizers", 1, n_codebooks, advice)
 
 
-def check_codes(codes: Tensor, codebook_sizes: Sequence[int], device: torch.device) -> tuple[Tensor, list[int]]:
+def check_codes(codes: Any, codebook_sizes: Sequence[int], device: torch.device) -> tuple[Tensor, list[int]]:
     """Codes as int64 ``[B, n, L]``, and the frames of each item before its padding of -1."""
-    if not isinstance(codes, Tensor):
-        codes = torch.as_tensor(codes).to(device)
-    if codes.device.type != device.type or device.index not in (None, codes.device.index):
-        raise ValueError(f"the codes are on {codes.device}, the model on {device}: move one of them with `.to(...)`")
+    codes = check_tensor(codes, "codes", device)
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise ValueError(f"codes must be integers, not {codes.dtype}: pass what `encode` returned")
     if codes.dim() != 3 or codes.numel() == 0:

@@ -17,7 +17,8 @@ class Derived(nn.Module):
 
     While a module is trained, or gradients are on, the tensor is computed at every call. In evaluation without
     gradients it is computed once and kept until a parameter changes: in place (seen by torch's version counter),
-    by `train()`, by loading a state dict, or by a change of device or dtype.
+    by `train()`, by loading a state dict, or by a change of device or dtype. What cannot be seen is writing to
+    `parameter.data` of a module in evaluation mode: call `train()` and `eval()` after that.
     """
 
     _kept: tuple[Any, Tensor] | None = None
@@ -25,7 +26,9 @@ class Derived(nn.Module):
     def derived(self, compute: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
         if self.training or torch.is_grad_enabled():
             return compute(*parameters)
-        state = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
+        if any(p.is_inference() for p in parameters):  # they have no version counter
+            return compute(*parameters)
+        state = [(p.data_ptr(), p._version) for p in parameters]
         if self._kept is None or self._kept[0] != state:
             self._kept = state, compute(*parameters)
         return self._kept[1]
@@ -43,18 +46,16 @@ class Derived(nn.Module):
 
 
 class Float32(nn.Module):
-    """Base of modules that stay in float32 when the model is converted to half precision.
+    """Base of modules that stay in float32 when the model is converted to another dtype.
 
-    `.half()` or `.to(torch.bfloat16)` moves them between devices only: nearest neighbours over many dimensions
-    and exponentials do not survive eight bits of mantissa.
+    `.half()`, `.to(torch.bfloat16)` and the like move them between devices only: nearest neighbours over many
+    dimensions and exponentials do not survive eight bits of mantissa.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32":
         def keep_dtype(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            if moved.dtype in (torch.float16, torch.bfloat16):
-                return tensor.to(moved.device)
-            return moved
+            return tensor.to(moved.device) if moved.is_floating_point() else moved
 
         return super()._apply(keep_dtype, recurse)
 

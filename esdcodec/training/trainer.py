@@ -1,6 +1,5 @@
 """The trainer: a codec, its discriminators and its teacher, on Accelerate."""
 
-import logging
 import random
 import time
 from collections.abc import Iterator
@@ -11,12 +10,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.logging import get_logger
+from accelerate.utils import ProjectConfiguration, broadcast, set_seed
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..dataset.batch import Batch, Segments, loader
+from ..dataset.shards import list_shards
 from ..model_codec import ESDCodec
 from ..model_codec.discriminator import Discriminator
 from ..model_codec.losses import (
@@ -34,7 +35,7 @@ from . import checkpoint
 from .initialise import fit_to_latents
 from .schedule import warmup_cosine
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)  # of the main process
 
 Scalars = dict[str, Tensor]
 
@@ -56,6 +57,7 @@ class Trainer:
         set_seed(settings.seed)
         self.step = 0
 
+        list_shards(config.data.train)  # a missing shard is said before a large teacher is loaded
         codec = ESDCodec(**config.model.codec)
         discriminator = Discriminator(**config.model.discriminator) if config.model.discriminator else None
         self.teacher, extract = self._teacher(codec)
@@ -128,13 +130,19 @@ class Trainer:
                 self._fit_to_latents(batches)
             logs = self._accumulate(batches)
             self.step += 1
+            validates, saves = (
+                self.step % every == 0 or self.step == settings.max_steps
+                for every in (settings.validate_every, settings.checkpoint_every)
+            )
+            if saves or self.step % settings.log_every == 0:
+                self._check_finite(logs)
             if self.step % settings.log_every == 0:
                 now = time.perf_counter()
                 self._log(logs, (self.step - window) / (now - started))
                 started, window = now, self.step
-            if self.step % settings.validate_every == 0 or self.step == settings.max_steps:
+            if validates:
                 self._validate()
-            if self.step % settings.checkpoint_every == 0 or self.step == settings.max_steps:
+            if saves:
                 self._save()
         self.accelerator.end_training()
 
@@ -162,7 +170,11 @@ class Trainer:
             output = self.codec(batch.audio, n_quantizers, continuous=continuous)
         codec = self.accelerator.unwrap_model(self.codec)
         losses = reconstruction_losses(
-            output, batch.audio, codec.sample_rate, codec.subband_sample_rate, semantic_only=semantic_only
+            output,
+            batch.audio,
+            codec.sample_rate,
+            codec.subband_sample_rate,
+            semantic_only=semantic_only and not continuous,
         )
         logs: Scalars = {}
         if self.teacher is not None:
@@ -239,7 +251,10 @@ class Trainer:
         """Start the quantizers where the latents of some batches are, on all ranks alike."""
         some = islice(batches, self.config.trainer.fit_batches)
         audio = self.accelerator.gather(torch.cat([batch.audio for batch in some]))
-        fit_to_latents(self.accelerator.unwrap_model(self.codec), audio)
+        codec = self.accelerator.unwrap_model(self.codec)
+        fit_to_latents(codec, audio)
+        for parameter in codec.parameters():  # sums on a GPU may differ in the last bit
+            broadcast(parameter.data)
 
     # ---- what is seen and kept --------------------------------------------------------------------------------------
 
@@ -247,17 +262,18 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
             OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
-        self.accelerator.init_trackers("tensorboard")
+        self.accelerator.init_trackers("esdcodec")
+
+    def _check_finite(self, logs: Scalars) -> None:
+        broken = [name for name, value in logs.items() if not torch.isfinite(value)]
+        if broken:
+            raise FloatingPointError(
+                f"step {self.step}: {', '.join(broken)} not finite. Nothing of this is saved: lower the learning rate "
+                "or raise the warm-up, and go on from the last checkpoint in trainer.output_dir"
+            )
 
     def _log(self, logs: Scalars, steps_per_second: float) -> None:
         values = {name: float(value) for name, value in logs.items()}
-        if not all(torch.isfinite(torch.tensor(list(values.values())))):
-            raise FloatingPointError(
-                f"step {self.step}: "
-                + ", ".join(f"{k}={v:.3g}" for k, v in values.items())
-                + ". Lower the learning rate, "
-                "or raise the warm-up; the last checkpoint in trainer.output_dir is from before"
-            )
         values["lr"] = self.schedule.get_last_lr()[0]
         values["steps_per_second"] = steps_per_second
         self.accelerator.log(values, step=self.step)
@@ -290,6 +306,9 @@ class Trainer:
             sums[-1] += len(audio)
         codec.train()
         sums = self.accelerator.reduce(sums, "sum")
+        if not sums[-1]:
+            log.warning("no utterance of data.validation is readable and passes data.filters: nothing validated")
+            return
         values = {f"validation/mel_{n}": float(total / sums[-1]) for n, total in zip(numbers, sums)}
         self.accelerator.log(values, step=self.step)
         log.info("step %d: %s", self.step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))

@@ -69,9 +69,10 @@ def unpack(package: str, folder: Path) -> Path:
     root = folder / package
     if not root.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        before = set(folder.glob(f"{package}_*.deb"))
+        for old in folder.glob(f"{package}_*.deb"):
+            old.unlink()
         subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
-        (archive,) = set(folder.glob(f"{package}_*.deb")) - before
+        (archive,) = folder.glob(f"{package}_*.deb")
         partial = folder / f"{package}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         subprocess.run(["dpkg-deb", "-x", archive, partial], check=True)

@@ -14,7 +14,7 @@ from conftest import speech
 
 from esdcodec.dataset import stages
 from esdcodec.dataset.batch import Segments, loader
-from esdcodec.dataset.make_shards import Utterance, folder_utterances, write_shards
+from esdcodec.dataset.make_shards import Utterance, find_audio, folder_utterances, write_shards
 from esdcodec.dataset.shards import list_shards
 
 
@@ -136,6 +136,10 @@ class TestSegments:
         assert shuffled != keys(items)
         assert sorted(shuffled) == sorted(keys(items))
 
+    def test_training_on_nothing_is_an_error_not_a_wait(self, corpus):
+        with pytest.raises(ValueError, match="no utterance in 4 shards"):
+            next(iter(make(corpus, shuffle_buffer=4, filters={"languages": ["nope"]})))
+
     @pytest.mark.parametrize(
         ("filters", "kept"),
         [
@@ -181,6 +185,7 @@ class TestFormats:
         members = {
             "nojson.wav": good,
             "badjson.wav": good, "badjson.json": b"{",
+            "oddscore.wav": good, "oddscore.json": b'{"duration": 1, "dnsmos": "good"}',
             "noaudio.json": b'{"duration": 1}',
             "garbage.wav": b"garbage", "garbage.json": b'{"duration": 1}',
             "nan.wav": nan.getvalue(), "nan.json": b'{"duration": 1}',
@@ -189,7 +194,7 @@ class TestFormats:
         self.add(tmp_path / "a.tar", members)
         with caplog.at_level(logging.WARNING):
             assert keys(make(tmp_path)) == ["good"]
-        for name in ("nojson", "badjson", "noaudio", "garbage", "nan"):
+        for name in ("nojson", "badjson", "oddscore", "noaudio", "garbage", "nan"):
             assert sum(f"{name} in {tmp_path}/a.tar: " in r.getMessage() for r in caplog.records) == 1
 
     @staticmethod
@@ -207,18 +212,23 @@ class TestFormats:
                 archive.addfile(info, io.BytesIO(content))
 
 
+def test_two_utterances_with_one_key_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="two utterances have the key 'u000'"):
+        write_shards([utterance(0), utterance(0)], tmp_path)
+
+
 def test_a_folder_of_audio_becomes_shards(tmp_path, capsys):
     source = tmp_path / "in"
     (source / "anna").mkdir(parents=True)
     soundfile.write(source / "anna" / "one.take.wav", speech(0.5)[0, 0].numpy(), 24000)
     (source / "anna" / "one.take.txt").write_text("hello\n")
     (source / "bad.wav").write_bytes(b"x")
-    write_shards(folder_utterances(source, language="en", sample_rate=16000), tmp_path / "out")
+    write_shards(folder_utterances(source, find_audio(source), language="en", sample_rate=16000), tmp_path / "out")
     assert "bad.wav" in capsys.readouterr().out
     with tarfile.open(tmp_path / "out/shard-000000.tar") as archive:
-        assert sorted(archive.getnames()) == ["anna_one_take.flac", "anna_one_take.json"]
-        metadata = json.load(archive.extractfile("anna_one_take.json"))
+        assert sorted(archive.getnames()) == ["anna_one_take_wav.flac", "anna_one_take_wav.json"]
+        metadata = json.load(archive.extractfile("anna_one_take_wav.json"))
     assert metadata["speaker"] == "anna"
     assert metadata["text"] == "hello"
     assert metadata["duration"] == 0.5
-    assert keys(make(tmp_path / "out/shard.list")) == ["anna_one_take"]
+    assert keys(make(tmp_path / "out/shard.list")) == ["anna_one_take_wav"]

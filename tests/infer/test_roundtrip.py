@@ -77,6 +77,37 @@ def test_lists_and_missing_files(model, tmp_path, capsys):
     assert "gone.wav" in capsys.readouterr().err
 
 
+def test_a_list_keeps_the_folders_of_its_files(model, tmp_path):
+    for name in ("in/s1/001.wav", "in/s2/001.wav"):
+        write(tmp_path / name)
+    (tmp_path / "some.lst").write_text("in/s1/001.wav\nin/s2/001.wav\n")
+    out = tmp_path / "out"
+    assert main(["roundtrip", str(tmp_path / "some.lst"), "--model", model, "--output", str(out)]) == 0
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.wav")) == ["s1/001.wav", "s2/001.wav"]
+
+
+def test_a_list_that_names_itself_ends(model, tmp_path, capsys):
+    (tmp_path / "some.lst").write_text("some.lst\n")
+    assert main(["roundtrip", str(tmp_path / "some.lst"), "--model", model, "--output", str(tmp_path / "out")]) == 1
+    assert "some.lst: cannot be read as audio" in capsys.readouterr().err
+
+
+def test_an_input_is_never_replaced(model, tmp_path, capsys):
+    before = write(tmp_path / "in/a.wav").read_bytes()
+    assert main(["roundtrip", str(tmp_path / "in"), "--model", model, "--output", str(tmp_path)]) == 1
+    assert "would replace an input" in capsys.readouterr().err
+    assert (tmp_path / "in/a.wav").read_bytes() == before
+
+
+def test_one_output_that_cannot_be_written_does_not_stop_the_others(model, tmp_path, capsys):
+    for name in ("a", "b"):
+        write(tmp_path / f"in/{name}.wav")
+    (tmp_path / "out/in/a.wav").mkdir(parents=True)
+    assert main(["roundtrip", str(tmp_path / "in"), "--model", model, "--output", str(tmp_path / "out")]) == 1
+    assert "a.wav: cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "out/in/b.wav").is_file()
+
+
 def test_two_files_never_share_an_output(model, tmp_path, capsys):
     write(tmp_path / "a.wav")
     write(tmp_path / "a.flac")

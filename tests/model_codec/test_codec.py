@@ -64,6 +64,16 @@ class TestInput:
         audio = speech(0.2)
         assert torch.equal(tiny_codec.encode(convert(audio)), tiny_codec.encode(audio))
 
+    def test_arrays_of_any_layout(self, tiny_codec):
+        audio = speech(0.2)
+        expected = tiny_codec.encode(audio)
+        array = audio[0, 0].numpy()
+        for same in (array[::-1].copy()[::-1], array.astype(">f4"), array.tolist()):
+            assert torch.equal(tiny_codec.encode(same), expected)
+        codes = expected.numpy()
+        assert torch.equal(tiny_codec.decode(codes[:, :, ::-1].copy()[:, :, ::-1]), tiny_codec.decode(expected))
+        assert torch.equal(tiny_codec.decode(codes.astype(np.uint16)), tiny_codec.decode(expected))
+
     def test_int16_is_full_scale_32768(self, tiny_codec):
         pcm = (speech(0.2) * 32768).round().to(torch.int16)
         assert torch.equal(tiny_codec.encode(pcm), tiny_codec.encode(pcm.float() / 32768))
@@ -103,6 +113,7 @@ class TestInput:
             (torch.zeros(0), "empty"),
             (torch.zeros(2, 1, 0), "empty"),
             (torch.zeros(2, 2, 100), "mix down"),
+            (np.zeros((300, 2)), r"looks like \[T, channels\]"),
             (torch.zeros(1, 1, 1, 100), r"\[T\], \[B, T\] or \[B, 1, T\]"),
             (torch.tensor(0.0), r"\[T\], \[B, T\] or \[B, 1, T\]"),
             (torch.tensor([0.0, float("nan")]), "NaN"),
@@ -110,13 +121,14 @@ class TestInput:
             (torch.zeros(100, dtype=torch.int32), "int16"),
             (torch.zeros(100, dtype=torch.complex64), "int16"),
             (torch.zeros(100, device="meta"), "move one of them"),
-            ("speech.wav", "torch tensor or a numpy array"),
-            (None, "torch tensor or a numpy array"),
+            ("speech.wav", "torch tensor or an array of numbers"),
+            (None, "torch tensor or an array of numbers"),
         ],
         ids=[
             "empty",
             "empty batch",
             "stereo",
+            "stereo file",
             "rank 4",
             "rank 0",
             "NaN",
@@ -139,9 +151,10 @@ class TestInput:
         with pytest.raises(ValueError, match="1 to 6 codebooks"):
             tiny_codec.bitrate(n)
 
-    def test_bad_sample_rate(self, tiny_codec):
-        with pytest.raises(ValueError, match="positive"):
-            tiny_codec.encode(speech(0.1), 0)
+    @pytest.mark.parametrize("rate", [0, -1, float("nan"), 16000.0, "16000"])
+    def test_bad_sample_rate(self, tiny_codec, rate):
+        with pytest.raises(ValueError, match="positive whole number"):
+            tiny_codec.encode(speech(0.1), rate)
 
     @pytest.mark.parametrize(
         ("codes", "message"),
@@ -155,19 +168,21 @@ class TestInput:
             (torch.tensor([[[-1, 3, 4]]]), "only at the end"),
             (torch.tensor([[[3, -1], [3, 4]]]), "code -1 of item 0, codebook 0, frame 1"),
             (torch.zeros(1, 1, 5, dtype=torch.long, device="meta"), "move one of them"),
+            (None, "array of numbers"),
+            ("codes", "array of numbers"),
         ],
-        ids=["empty", "rank", "too many", "float", "too large", "negative", "gap", "partly padding", "device"],
+        ids=["empty", "rank", "too many", "float", "too large", "negative", "gap", "partly padding", "device", "None", "str"],
     )
     def test_bad_codes_are_refused_with_advice(self, tiny_codec, codes, message):
         with pytest.raises(ValueError, match=message):
             tiny_codec.decode(codes)
 
-    @pytest.mark.parametrize("length", [0, 601, -5])
+    @pytest.mark.parametrize("length", [0, 601, -5, 2.5, "3"])
     def test_bad_length(self, tiny_codec, length):
         with pytest.raises(ValueError, match="1 to 600 samples"):
             tiny_codec.decode(torch.zeros(1, 1, 5, dtype=torch.long), length=length)
 
-    @pytest.mark.parametrize("lengths", [[100], [100, 0], [100, 2401], [1, 2, 3]])
+    @pytest.mark.parametrize("lengths", [[100], [100, 0], [100, 2401], [1, 2, 3], 100, [100, 50.5], torch.tensor(100)])
     def test_bad_lengths(self, tiny_codec, lengths):
         with pytest.raises(ValueError, match="2 numbers of samples from 1 to 2400"):
             tiny_codec.encode(speech(0.1).repeat(2, 1, 1), lengths=lengths)
@@ -273,11 +288,19 @@ class TestModes:
         assert half.dtype == torch.float32
         assert (half - decoded).square().mean() < 1e-2 * decoded.square().mean()
 
+    def test_double_works_too(self, tiny_codec):
+        codes = tiny_codec.encode(speech(0.3))
+        tiny_codec.double()
+        assert (tiny_codec.encode(speech(0.3)) == codes).double().mean() > 0.8
+        assert tiny_codec.decode(codes).dtype == torch.float32
+
     def test_autocast_leaves_the_quantizers_in_float32(self, tiny_codec):
         latent = torch.randn(1, 32, 50)
         expected = tiny_codec.quantize(latent, 1)
+        tiny_codec.train().eval()  # nothing computed outside is left
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
             assert torch.equal(tiny_codec.quantize(latent, 1), expected)
+            assert tiny_codec.dequantize(expected).dtype == torch.float32
             output = tiny_codec(speech(0.5))
         assert output.subband.dtype == output.subband_magnitude.dtype == torch.float32
         assert output.semantic_latent.dtype == torch.float32

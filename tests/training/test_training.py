@@ -100,6 +100,8 @@ LONG = (
     "trainer.continuous_steps=5",
     "trainer.fit_batches=2",
     "trainer.batch_size=4",
+    "trainer.generator.lr=0.05",
+    "trainer.generator.warmup_steps=1000",
 )
 
 
@@ -134,15 +136,23 @@ class TestRun:
         assert all(torch.equal(first[name], tensor) for name, tensor in again.items())
 
     def test_resume_goes_on_where_it_stopped(self, trained, shards):
-        before = load_file(trained / "checkpoint-00000040/model.safetensors")
-        output = launch(f"machine.shards={shards}", f"trainer.output_dir={trained}", *LONG, "trainer.max_steps=41")
+        """Weights, step, schedule and the optimizer's moments: all are those of step 40, and move on by one step."""
+        options = (f"machine.shards={shards}", f"trainer.output_dir={trained}", *LONG)
+        before = trained / "checkpoint-00000040"
+        output = launch(*options, "trainer.max_steps=41")
         assert "resumed from" in output
         assert "step 41 of 41" in output
         assert "step 40 of" not in output
-        after = load_file(trained / "checkpoint-00000041/model.safetensors")
-        moved = max((after[name] - tensor).abs().max().item() for name, tensor in before.items())
-        assert 0 < moved < 5e-3  # one step of about the learning rate, not a new start
-        assert scalars(trained)["lr"][-1] == pytest.approx(1e-3, rel=1e-2)
+        after = trained / "checkpoint-00000041"
+        weights = [load_file(folder / "model.safetensors") for folder in (before, after)]
+        moved = max((weights[1][name] - tensor).abs().max().item() for name, tensor in weights[0].items())
+        assert 0 < moved < 1e-2  # one step of about the learning rate, not a new start
+        states = [torch.load(folder / "optimizer.bin")["state"] for folder in (before, after)]
+        assert {int(state["step"]) for state in states[0].values()} == {40}
+        assert {int(state["step"]) for state in states[1].values()} == {41}
+        for i, state in states[0].items():  # v ← 0.9 v + 0.1 g² from the old v, not from 0
+            assert (states[1][i]["exp_avg_sq"] >= 0.89 * state["exp_avg_sq"]).all()
+        assert scalars(trained)["lr"][-2:] == pytest.approx([0.00205, 0.0021])
 
     def test_a_damaged_or_foreign_checkpoint_stops_the_run(self, shards, tmp_path):
         launch(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", "model.discriminator=null")
@@ -157,15 +167,18 @@ class TestRun:
 
 
 def test_missing_shards_stop_before_anything_is_built(tmp_path):
-    output = launch(f"machine.shards={tmp_path}/nothing.list", f"trainer.output_dir={tmp_path}/run", ok=False)
-    assert "nothing.list" in output
+    options = ("model.teacher={path: nowhere, statistics: null, layer: 1, pool: 2}",)  # would fail later
+    output = launch(f"machine.shards={tmp_path}/nothing.list", f"trainer.output_dir={tmp_path}/run", *options, ok=False)
+    assert f"FileNotFoundError: no shard at {tmp_path}/nothing.list" in output
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
 @pytest.mark.slow
 def test_two_processes_hold_the_same_parameters_of_both_networks(shards, tmp_path):
     args = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", "trainer.semantic_only_probability=0.5")
+    fit = ("trainer.continuous_steps=1", "trainer.fit_batches=2")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    output = run(*launcher, "tests/training/two_ranks.py", *args, "trainer.max_steps=4")
+    output = run(*launcher, "tests/training/two_ranks.py", *args, *fit, "trainer.max_steps=4")
     assert output.count("both ranks hold the same") == 2
 
 
