@@ -180,7 +180,8 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], str | None]:
             with safe_open(file, "pt") as archive:
                 metadata = archive.metadata() or {}
                 return {name: archive.get_tensor(name) for name in archive.keys()}, metadata.get("config")  # noqa: SIM118
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
+        with open(file, "rb") as stream:  # not by name: torch takes what is called safetensors for one
+            tensors = torch.load(stream, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError) as error:
         raise WeightsError(f"{file}: damaged, or not a weights file ({_first_line(error)})") from error
     except Exception as error:  # pickle.UnpicklingError and whatever else a hostile or cut file makes the reader raise

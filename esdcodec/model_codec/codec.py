@@ -178,7 +178,10 @@ class ESDCodec(nn.Module):
         semantic_latent = self.decode_semantic(semantic.latent)
         with full_precision(latent.device):
             acoustic = self.acoustic_quantizer(latent - semantic_latent, n_quantizers - 1)
-        decoded, subband, magnitude = self.decode_latent(latent if continuous else semantic_latent + acoustic.latent)
+        quantized = semantic_latent + acoustic.latent
+        if continuous:
+            quantized = latent + 0 * quantized  # every parameter stays in the graph, as data-parallel training needs
+        decoded, subband, magnitude = self.decode_latent(quantized)
         return Reconstruction(
             audio=decoded[..., : audio.shape[-1]],
             codes=torch.cat([semantic.codes, acoustic.codes], dim=1),

@@ -51,7 +51,9 @@ class Trainer:
             mixed_precision=settings.mixed_precision,
             gradient_accumulation_steps=settings.gradient_accumulation,
             log_with=settings.tracker,
-            project_config=ProjectConfiguration(project_dir=str(self.folder), logging_dir=str(self.folder)),
+            project_config=ProjectConfiguration(
+                project_dir=str(self.folder), logging_dir=str(self.folder / "tensorboard")
+            ),
             step_scheduler_with_optimizer=False,
         )
         set_seed(settings.seed)

@@ -171,7 +171,19 @@ class TestInput:
             (None, "array of numbers"),
             ("codes", "array of numbers"),
         ],
-        ids=["empty", "rank", "too many", "float", "too large", "negative", "gap", "partly padding", "device", "None", "str"],
+        ids=[
+            "empty",
+            "rank",
+            "too many",
+            "float",
+            "too large",
+            "negative",
+            "gap",
+            "partly padding",
+            "device",
+            "None",
+            "str",
+        ],
     )
     def test_bad_codes_are_refused_with_advice(self, tiny_codec, codes, message):
         with pytest.raises(ValueError, match=message):
@@ -260,8 +272,10 @@ class TestModes:
         torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
         assert not torch.equal(results[0], tiny_codec.decode(tiny_codec.encode(audio)))
 
-    def test_every_trained_parameter_gets_a_gradient(self, tiny_codec):
-        output = tiny_codec.train()(speech(0.3).repeat(2, 1, 1))
+    @pytest.mark.parametrize("continuous", [False, True])
+    def test_every_trained_parameter_gets_a_gradient(self, tiny_codec, continuous):
+        """Data-parallel training waits for all of them."""
+        output = tiny_codec.train()(speech(0.3).repeat(2, 1, 1), continuous=continuous)
         (output.audio.square().mean() + output.subband.square().mean() + sum(output.losses.values())).backward()
         without = [name for name, p in tiny_codec.named_parameters() if p.requires_grad and p.grad is None]
         assert without == []

@@ -58,7 +58,7 @@ def run(*command: object, ok: bool = True) -> str:
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
-    events = EventAccumulator(str(folder / "tensorboard"))
+    events = EventAccumulator(str(folder / "tensorboard/esdcodec"))
     events.Reload()
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
