@@ -114,9 +114,8 @@ def _download(repo_id: str, file: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(repo_id, file, revision=revision))
     except Exception as error:  # the client's own errors, and those of whichever HTTP library it uses
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelNotFoundError(
-            f"{file} of {repo_id} cannot be downloaded ({reason[0]}). With a network: "
+            f"{file} of {repo_id} cannot be downloaded ({_first_line(error)}). With a network: "
             f"`hf download {repo_id} --local-dir FOLDER`, then load FOLDER (HF_ENDPOINT chooses a mirror, "
             "HF_HUB_OFFLINE=1 the cache alone). Without: "
             f"`esdcodec.load({next(iter(BUNDLED))!r})` is bundled and needs none"

@@ -72,3 +72,19 @@ def published_codec(published_weights: dict[str, torch.Tensor]) -> ESDCodec:
 def golden() -> dict[str, torch.Tensor]:
     with np.load(DATA / "golden_codec.npz") as archive:
         return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+@pytest.fixture(scope="session")
+def w2v_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random teacher in the files of the real one, with statistics in the published format."""
+    from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("w2v-bert")
+    config = Wav2Vec2BertConfig(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, output_hidden_size=32
+    )
+    Wav2Vec2BertModel(config).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    torch.save({"mean": torch.randn(32), "var": torch.rand(32) + 0.5}, folder / "stats.pt")
+    return folder

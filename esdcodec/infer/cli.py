@@ -53,9 +53,8 @@ def run_roundtrip(args: argparse.Namespace) -> int:
     try:
         codec = load(args.model, device=args.device)
         bitrate = codec.bitrate(args.n_quantizers)
-        codec.decode(
-            codec.encode(torch.zeros(1, device=codec.device))
-        )  # first calls are slow and would spoil the speed
+        # first calls are slow and would spoil the speed that is printed
+        codec.decode(codec.encode(torch.zeros(1, device=codec.device)))
     except (ModelNotFoundError, WeightsError, ValueError, RuntimeError) as error:
         print(f"esdcodec: {error}", file=sys.stderr)
         return 2

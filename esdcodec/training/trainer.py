@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..dataset.batch import Batch, Segments, loader
-from ..dataset.shards import list_shards
 from ..model_codec import ESDCodec
 from ..model_codec.discriminator import Discriminator
 from ..model_codec.losses import (
@@ -59,12 +58,14 @@ class Trainer:
         set_seed(settings.seed)
         self.step = 0
 
-        list_shards(config.data.train)  # a missing shard is said before a large teacher is loaded
+        # the data first: a missing shard is said before a large teacher is loaded
+        train = self._segments(config.data.train, training=True)
+        validation = self._segments(config.data.validation) if config.data.validation else None
         codec = ESDCodec(**config.model.codec)
         discriminator = Discriminator(**config.model.discriminator) if config.model.discriminator else None
         self.teacher, extract = self._teacher(codec)
-        self.train_loader = self._loader(config.data.train, extract, training=True)
-        self.validation_loader = self._loader(config.data.validation, None) if config.data.validation else None
+        self.train_loader = loader(train, settings.batch_size, num_workers=config.data.num_workers, extract=extract)
+        self.validation_loader = loader(validation, settings.batch_size) if validation else None
 
         self.codec, self.optimizer, self.schedule = self._prepare(codec, settings.generator)
         if discriminator is not None:
@@ -87,9 +88,9 @@ class Trainer:
         extract = FeatureExtraction(self.config.model.teacher.path, codec.sample_rate)
         return teacher.to(self.accelerator.device), extract
 
-    def _loader(self, shards: Any, extract: Any, *, training: bool = False) -> Any:
+    def _segments(self, shards: Any, *, training: bool = False) -> Segments:
         data = self.config.data
-        segments = Segments(
+        return Segments(
             shards if isinstance(shards, str) else list(shards),
             segment_length=data.segment_speech.segment_length,
             sample_rate=self.config.model.codec.sample_rate,
@@ -99,8 +100,6 @@ class Trainer:
             rank=self.accelerator.process_index,
             n_ranks=self.accelerator.num_processes,
         )
-        workers = data.num_workers if training else 0
-        return loader(segments, self.config.trainer.batch_size, num_workers=workers, extract=extract)
 
     def _prepare(self, network: nn.Module, settings: DictConfig) -> tuple[Any, Any, Any]:
         parameters = [p for p in network.parameters() if p.requires_grad]
@@ -279,16 +278,9 @@ class Trainer:
         values["lr"] = self.schedule.get_last_lr()[0]
         values["steps_per_second"] = steps_per_second
         self.accelerator.log(values, step=self.step)
-        if self.accelerator.is_main_process:
-            shown = ("loss/total", "loss/mel", "loss/condition_mel", "loss/semantic_commitment", "discriminator/loss")
-            terms = ", ".join(
-                f"{name.split('/', 1)[-1] if 'loss/' in name[:5] else name} {values[name]:.3f}"
-                for name in shown
-                if name in values
-            )
-            log.info(
-                "step %d of %d: %s, %.2f steps/s", self.step, self.config.trainer.max_steps, terms, steps_per_second
-            )
+        shown = ("loss/total", "loss/mel", "loss/condition_mel", "loss/semantic_commitment", "discriminator/loss")
+        terms = ", ".join(f"{name.removeprefix('loss/')} {values[name]:.3f}" for name in shown if name in values)
+        log.info("step %d of %d: %s, %.2f steps/s", self.step, self.config.trainer.max_steps, terms, steps_per_second)
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -301,10 +293,11 @@ class Trainer:
         sums = torch.zeros(len(numbers) + 1, device=self.accelerator.device)
         for batch in self.validation_loader:
             audio = batch.audio.to(self.accelerator.device)
-            for i, n in enumerate(numbers):
-                with self.accelerator.autocast():
-                    output = codec(audio, n)
-                sums[i] += len(audio) * mel_loss(output.audio, audio, codec.sample_rate, WINDOWS)
+            with self.accelerator.autocast():
+                codes = codec.encode(audio)
+                decoded = [codec.decode(codes[:, :n], length=audio.shape[-1]) for n in numbers]
+            for i, estimate in enumerate(decoded):
+                sums[i] += len(audio) * mel_loss(estimate, audio, codec.sample_rate, WINDOWS)
             sums[-1] += len(audio)
         codec.train()
         sums = self.accelerator.reduce(sums, "sum")

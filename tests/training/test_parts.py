@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY, speech
 from torch import nn
-from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+from transformers import Wav2Vec2BertModel
 
 from esdcodec.model_codec import ESDCodec
 from esdcodec.training.initialise import fit_to_latents
@@ -37,45 +37,34 @@ class TestSchedule:
         assert self.rates(20, warmup_steps=0, decay_steps=1, final_ratio=1.0) == [1.0] * 20
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("w2v")
-    config = Wav2Vec2BertConfig(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64, output_hidden_size=32
-    )
-    Wav2Vec2BertModel(config).save_pretrained(folder)
-    SeamlessM4TFeatureExtractor().save_pretrained(folder)
-    torch.save({"mean": torch.randn(32), "var": torch.rand(32) + 0.5}, folder / "stats.pt")
-    return folder
-
-
 class TestTeacher:
     @pytest.fixture
-    def inputs(self, folder):
-        return FeatureExtraction(str(folder), 24000)(np.concatenate([speech(2.0, seed=i)[0] for i in range(2)]))
+    def inputs(self, w2v_bert):
+        return FeatureExtraction(str(w2v_bert), 24000)(np.concatenate([speech(2.0, seed=i)[0] for i in range(2)]))
 
-    def test_target_is_the_normalised_pooled_hidden_state(self, folder, inputs):
-        target = W2vBert(str(folder), str(folder / "stats.pt"), layer=2)(**inputs)
+    def test_target_is_the_normalised_pooled_hidden_state(self, w2v_bert, inputs):
+        target = W2vBert(str(w2v_bert), str(w2v_bert / "stats.pt"), layer=2)(**inputs)
         with torch.no_grad():
-            states = Wav2Vec2BertModel.from_pretrained(folder).eval()(**inputs, output_hidden_states=True).hidden_states
-        mean, var = read_statistics(folder / "stats.pt", 32)
+            states = (
+                Wav2Vec2BertModel.from_pretrained(w2v_bert).eval()(**inputs, output_hidden_states=True).hidden_states
+            )
+        mean, var = read_statistics(w2v_bert / "stats.pt", 32)
         normalised = ((states[2] - mean) / var.sqrt()).transpose(1, 2)
         n_frames = normalised.shape[-1] // 2
         expected = normalised[..., : 2 * n_frames].unflatten(-1, (n_frames, 2)).mean(-1)
         torch.testing.assert_close(target, expected, rtol=1e-4, atol=1e-5)
         assert target.shape == (2, 32, 49)  # 25 a second, the last one not whole
 
-    def test_layers_above_are_not_there_and_nothing_learns(self, folder):
-        teacher = W2vBert(str(folder), layer=2)
+    def test_layers_above_are_not_there_and_nothing_learns(self, w2v_bert):
+        teacher = W2vBert(str(w2v_bert), layer=2)
         assert len(teacher.model.encoder.layers) == 2
         assert not any(p.requires_grad for p in teacher.parameters())
         teacher.train()
         assert not any(module.training for module in teacher.modules())
 
-    def test_a_layer_that_is_not_there(self, folder):
+    def test_a_layer_that_is_not_there(self, w2v_bert):
         with pytest.raises(ValueError, match="layers 1 to 4"):
-            W2vBert(str(folder), layer=5)
+            W2vBert(str(w2v_bert), layer=5)
 
     @pytest.mark.parametrize(
         ("stored", "message"),

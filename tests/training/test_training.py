@@ -11,7 +11,6 @@ import torch
 from conftest import speech
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 import esdcodec
 from esdcodec.dataset.make_shards import Utterance, write_shards
@@ -27,20 +26,6 @@ def shards(tmp_path_factory) -> Path:
         (Utterance(f"u{i}", speech(1.5, seed=i)[0, 0].numpy(), 24000, "s", "en") for i in range(8)), folder, per_shard=2
     )
     return folder / "shard.list"
-
-
-@pytest.fixture(scope="module")
-def w2v_bert(tmp_path_factory) -> Path:
-    """A small random teacher in the files of the real one, with statistics in the published format."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("w2v-bert")
-    config = Wav2Vec2BertConfig(
-        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, output_hidden_size=32
-    )
-    Wav2Vec2BertModel(config).save_pretrained(folder)
-    SeamlessM4TFeatureExtractor().save_pretrained(folder)
-    torch.save({"mean": torch.zeros(32), "var": torch.ones(32)}, folder / "stats.pt")
-    return folder
 
 
 def launch(*overrides: object, config: str = "esdcodec_smoke", ok: bool = True) -> str:
