@@ -1,5 +1,7 @@
 """Audio files and sample rates: the only place that opens one or changes the other."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,8 @@ EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif"
 
 
 BLOCK = 2**18  # samples
+MARGIN = 2048  # samples on each side that a resampled one may depend on
+PREROLL = {"MPEG_LAYER_III": 8 * 1152, "OPUS": 4096}  # samples until a decoder that begins in the middle is right
 
 
 class AudioFileError(ValueError):
@@ -37,18 +41,66 @@ def read(file: str | Path | BinaryIO, sample_rate: int | None = None) -> tuple[W
     try:
         with soundfile.SoundFile(file) as stream:
             rate = stream.samplerate
-            blocks = []  # the length that a header states may be unknown or wrong, so it is not asked for
-            while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
+            # The length that a header states may be unknown or wrong, so it is not asked for. In an mp3 it is counted,
+            # and after every read soundfile seeks, from where an mp3 decoder needs some frames to be right again.
+            size = max(BLOCK, stream.frames) if stream.subtype in PREROLL else BLOCK
+            blocks = []
+            while len(block := stream.read(size, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(axis=1))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
-        reason = getattr(error, "error_string", error)
-        raise AudioFileError(f"{name}: cannot be read as audio ({reason})") from error
+        raise AudioFileError(f"{name}: cannot be read as audio ({_reason(error)})") from error
     if not blocks:
         raise AudioFileError(f"{name}: holds no samples")
     waveform = np.concatenate(blocks)
     if sample_rate is not None:
         waveform, rate = resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a recording."""
+
+    waveform: Waveform  # [n], n ≤ what was asked for
+    channels: int  # of the recording; they are averaged
+    from_rate: int  # Hz, of the recording
+
+
+def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, place: float) -> Segment:
+    """Read `length` samples at `sample_rate`, or the whole of a shorter recording.
+
+    Only what they need is decoded and resampled, where the format can seek. The values are those of the same piece of
+    the whole recording (mp3: within its own rounding).
+
+    Args:
+        place: 0 for the beginning to 1 for the end of a recording.
+
+    Raises:
+        AudioFileError: as `read` does.
+    """
+    name = getattr(file, "name", file if isinstance(file, str | Path) else "audio")
+    try:
+        with soundfile.SoundFile(file) as stream:
+            rate = stream.samplerate
+            common = math.gcd(rate, sample_rate)
+            up, down = sample_rate // common, rate // common
+            start = round(place * max(0, stream.frames * up // down - length))
+            margin = 0 if rate == sample_rate else MARGIN
+            lead = margin + PREROLL.get(stream.subtype, 0)
+            first = max(0, start // up - -(-lead // down))  # in units of `down` samples, which are `up` samples after
+            last = -(-(start + length) * down // up) + margin
+            if first:
+                stream.seek(first * down)
+            blocks = stream.read(last - first * down, dtype="float32", always_2d=True)
+            channels = stream.channels
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
+        raise AudioFileError(f"{name}: cannot be read as audio ({_reason(error)})") from error
+    skipped = start - first * up
+    waveform = resample(blocks.mean(axis=1) if channels > 1 else blocks[:, 0], rate, sample_rate)
+    waveform = waveform[skipped : skipped + length]
+    if not len(waveform):
+        raise AudioFileError(f"{name}: holds no samples")
+    return Segment(waveform, channels, rate)
 
 
 def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
@@ -75,4 +127,8 @@ def write(file: str | Path, waveform: Waveform, sample_rate: int) -> None:
     try:
         soundfile.write(file, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16")
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioFileError(f"{file}: cannot be written ({getattr(error, 'error_string', error)})") from error
+        raise AudioFileError(f"{file}: cannot be written ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> object:
+    return getattr(error, "error_string", error)

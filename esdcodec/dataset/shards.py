@@ -1,13 +1,12 @@
-"""Which tar shards a corpus has, and which of them a process and its workers read in which order."""
+"""Which tar shards a corpus has."""
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import webdataset
 
 REMOTE = ("pipe:", "http://", "https://", "hf://", "s3://", "gs://")
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 
 def list_shards(source: str | Path | Sequence[str]) -> list[str]:
@@ -25,8 +24,8 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
         return list(webdataset.shardlists.expand_urls(name))
     path = Path(name).expanduser()
     if path.is_dir():
-        found = sorted(str(p) for p in path.glob("*.tar"))
-    elif path.suffix == ".tar" and path.exists():
+        found = sorted(str(p) for p in path.iterdir() if p.name.endswith(ARCHIVES))
+    elif name.endswith(ARCHIVES) and path.exists():
         found = [str(path)]
     elif path.is_file():
         found = [shard for line in path.read_text().splitlines() for shard in _list_entry(line.strip(), path)]
@@ -56,18 +55,6 @@ def _unrooted(pattern: str) -> Path:
     return path.relative_to(path.anchor) if path.is_absolute() else path
 
 
-def share(shards: Sequence[str], seed: int | str, epoch: int, rank: int, n_ranks: int, *, shuffle: bool) -> list[str]:
-    """Shards that this worker of this process reads in an epoch.
-
-    The order of an epoch is the same everywhere, and ranks and workers take turns in it, so that together they read
-    each shard once. With fewer shards than workers some shards are read by several, or nobody could fill a batch.
-    """
-    worker = torch.utils.data.get_worker_info()
-    n_readers = n_ranks * (worker.num_workers if worker else 1)
-    reader = rank * (worker.num_workers if worker else 1) + (worker.id if worker else 0)
-    order = list(shards)
-    if shuffle:
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-    while len(order) < n_readers:
-        order += order
-    return order[reader::n_readers]
+def streams(shard: str) -> bool:
+    """Whether a shard can only be read from front to back: it is elsewhere, or compressed as a whole."""
+    return shard.startswith(REMOTE) or not shard.endswith(".tar")

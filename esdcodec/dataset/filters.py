@@ -1,0 +1,62 @@
+"""Which utterances are wanted, by what their metadata say."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+AUDIO_MEMBERS = ("mp3", "flac", "wav", "ogg", "opus")
+
+
+class MetadataError(ValueError):
+    """An utterance comes without the metadata it should have."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known of an utterance."""
+
+    duration: float  # seconds
+    dnsmos: float  # 0 where nobody rated it
+    language: str
+
+    @classmethod
+    def parse(cls, content: bytes | None) -> "Metadata":
+        """The `KEY.json` of an utterance.
+
+        Raises:
+            MetadataError: it is missing, is no JSON, or says no duration.
+        """
+        if content is None:
+            raise MetadataError("no json member")
+        try:
+            fields: Any = json.loads(content)
+            return cls(
+                float(fields["duration"]), float(fields.get("dnsmos") or 0), str(fields.get("language") or "unknown")
+            )
+        except KeyError as error:
+            raise MetadataError("no duration in the json member") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise MetadataError("json member is damaged") from error
+
+
+@dataclass(frozen=True)
+class Filters:
+    """`data.filters` of the configuration; what does not pass is counted by reason."""
+
+    min_duration: float = 0.0  # seconds
+    max_duration: float = float("inf")
+    min_dnsmos: float | None = None
+    languages: tuple[str, ...] | None = None
+    min_sample_rate: int = 0  # Hz; known only when the audio is opened
+
+    def rejects(self, metadata: Metadata) -> str | None:
+        """Why this utterance is not wanted; None if it is."""
+        if metadata.duration < self.min_duration:
+            return f"shorter than {self.min_duration:g} s"
+        if metadata.duration > self.max_duration:
+            return f"longer than {self.max_duration:g} s"
+        if self.min_dnsmos is not None and metadata.dnsmos < self.min_dnsmos:
+            return f"dnsmos below {self.min_dnsmos:g}"
+        if self.languages is not None and metadata.language not in self.languages:
+            return f"language not in {', '.join(self.languages)}"
+        return None

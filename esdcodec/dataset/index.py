@@ -1,0 +1,155 @@
+"""What is inside a tar shard and where: read once, cached beside it.
+
+With it any utterance can be had by one seek, filters cost nothing, and the order of an epoch is known before it begins.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .filters import AUDIO_MEMBERS, Metadata, MetadataError
+
+FORMAT = "esdcodec-index-1"
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The utterances of a shard, one entry each in every list, and what in it is broken."""
+
+    size: int = 0  # bytes of the tar when it was read; another size or time means another shard
+    modified: int = 0  # nanoseconds
+    keys: list[str] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)  # of the audio member's content
+    sizes: list[int] = field(default_factory=list)  # bytes of it
+    durations: list[float] = field(default_factory=list)  # seconds
+    dnsmos: list[float] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
+    broken: list[tuple[str, str]] = field(default_factory=list)  # key, reason; without a key: of the shard
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def metadata(self, i: int) -> Metadata:
+        return Metadata(self.durations[i], self.dnsmos[i], self.languages[i])
+
+
+def shard_index(shard: str | Path) -> ShardIndex:
+    """The index of a local shard, from its cache `SHARD.index` (or the user's cache folder) where that is up to date."""
+    path = Path(shard)
+    status = path.stat()
+    for cache in _caches(path):
+        found = _read(cache)
+        if found is not None and (found.size, found.modified) == (status.st_size, status.st_mtime_ns):
+            return found
+    index = build(path)
+    for cache in _caches(path):
+        if _write(index, cache):
+            break
+    return index
+
+
+def index_all(shards: Sequence[str], processes: int = 1) -> None:
+    """Make the indices that are not there yet, with several processes."""
+    if processes > 1 and len(shards) > 1:
+        with ProcessPoolExecutor(processes) as pool:
+            for _ in pool.map(_ensure, shards, chunksize=4):
+                pass
+    else:
+        for shard in shards:
+            _ensure(shard)
+
+
+def _ensure(shard: str) -> None:
+    shard_index(shard)
+
+
+def build(shard: Path) -> ShardIndex:
+    """Read a tar through, its audio left out."""
+    status = shard.stat()
+    index = ShardIndex(size=status.st_size, modified=status.st_mtime_ns)
+    audio: dict[str, tuple[int, int]] = {}
+    metadata: dict[str, bytes] = {}
+    order: dict[str, None] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                key = f"{folder}/{stem}" if folder else stem
+                if not member.isfile() or not stem:
+                    continue
+                if member.offset_data + member.size > status.st_size:
+                    raise tarfile.ReadError("unexpected end of data")
+                order[key] = None
+                if extension.lower() in AUDIO_MEMBERS:
+                    if key in audio:
+                        index.broken.append((key, "key occurs twice in its shard"))
+                    audio[key] = member.offset_data, member.size
+                elif extension == "json":
+                    stream = tar.extractfile(member)
+                    metadata[key] = stream.read() if stream else b""
+    except (tarfile.TarError, OSError, EOFError, UnicodeError, ValueError) as error:
+        index.broken.append(("", f"tar is damaged ({_reason(error, status.st_size)})"))
+    for key in order:
+        offset, size = audio.get(key, (0, 0))
+        if key not in audio:
+            index.broken.append((key, f"no audio member ({', '.join(AUDIO_MEMBERS)})"))
+        elif size == 0:
+            index.broken.append((key, "audio member is empty"))
+        else:
+            try:
+                known = Metadata.parse(metadata.get(key))
+            except MetadataError as error:
+                index.broken.append((key, str(error)))
+                continue
+            for column, value in (
+                (index.keys, key), (index.offsets, offset), (index.sizes, size), (index.durations, known.duration),
+                (index.dnsmos, known.dnsmos), (index.languages, known.language),
+            ):  # fmt: skip
+                column.append(value)  # type: ignore[attr-defined]
+    return index
+
+
+def _reason(error: Exception, size: int) -> str:
+    return "file of zero bytes" if size == 0 else str(error) or type(error).__name__
+
+
+def _caches(shard: Path) -> list[Path]:
+    name = hashlib.sha256(str(shard.resolve()).encode()).hexdigest()[:24]
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return [shard.with_name(f"{shard.name}.index"), home / "esdcodec" / "index" / f"{name}.index"]
+
+
+def _read(cache: Path) -> ShardIndex | None:
+    try:
+        fields = json.loads(cache.read_bytes())
+        if fields.pop("format") != FORMAT:
+            return None
+        index = ShardIndex(**{**fields, "broken": [(key, reason) for key, reason in fields["broken"]]})
+        whole = all(isinstance(c, list) and len(c) == len(index.keys) for c in _columns(index))
+        return index if whole else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # not there, of another version, or damaged: it is made again
+
+
+def _columns(index: ShardIndex) -> tuple[list, ...]:
+    return index.keys, index.offsets, index.sizes, index.durations, index.dnsmos, index.languages
+
+
+def _write(index: ShardIndex, cache: Path) -> bool:
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}-")
+        with open(handle, "w", encoding="utf-8") as stream:
+            json.dump({"format": FORMAT, **asdict(index)}, stream, separators=(",", ":"))
+        os.chmod(partial, 0o644)
+        os.replace(partial, cache)
+    except OSError:
+        return False  # a folder one may not write to
+    return True

@@ -1,0 +1,170 @@
+"""The loaders of a run, from its configuration."""
+
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .batch import Batch, FeatureExtractor
+from .corpus import Corpus, Segments
+from .filters import Filters
+from .index import index_all
+from .shards import list_shards, streams
+from .stream import Stream
+from .tally import Tally, check_share
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus as the configuration names it."""
+
+    shards: list[str]
+    weight: float
+
+    @classmethod
+    def parse(cls, setting: Any) -> "list[Source]":
+        """From shards as `list_shards` takes them, or a list of `{shards: …, weight: …}`.
+
+        Raises:
+            FileNotFoundError: a shard is not there.
+            ValueError: a weight is missing or not positive.
+        """
+        if isinstance(setting, str) or not any(isinstance(part, Mapping) for part in setting):
+            return [cls(list_shards(setting), 1.0)]
+        sources = []
+        for part in setting:
+            if not isinstance(part, Mapping) or set(part) != {"shards", "weight"} or not part["weight"] > 0:
+                raise ValueError(f"data.train: every corpus of a mix needs `shards` and a positive `weight`, not {part}")
+            sources.append(cls(list_shards(part["shards"]), float(part["weight"])))
+        return sources
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How segments are read, for training and validation alike."""
+
+    filters: Filters
+    sample_rate: int
+    batch_size: int
+    num_workers: int
+    max_broken_share: float
+    rank: int = 0
+    n_ranks: int = 1
+    barrier: Callable[[], None] = lambda: None  # waits for the other ranks
+    extract: FeatureExtractor | None = None
+
+    def training(
+        self,
+        sources: Sequence[Source],
+        *,
+        segment_length: int,
+        per_utterance: int | None,
+        shuffle_buffer: int,
+        seed: int,
+        tally: Tally,
+    ) -> "Training":
+        """Endless shuffled batches of several corpora; broken entries found by indexing go to `tally`."""
+        shards = [shard for source in sources for shard in source.shards]
+        common = {
+            "segment_length": segment_length,
+            "sample_rate": self.sample_rate,
+            "batch_size": self.batch_size,
+            "shuffle_buffer": max(1, shuffle_buffer),
+            "extract": self.extract,
+        }
+        if any(map(streams, shards)):
+            if len(sources) > 1:
+                raise ValueError("corpora of remote, piped or compressed shards cannot be mixed by weight: download them")
+
+            def stream(place: int) -> Dataset:
+                return Stream(
+                    shards,
+                    self.filters,
+                    per_utterance=per_utterance,
+                    seed=f"{seed}/{place}",
+                    rank=self.rank,
+                    n_ranks=self.n_ranks,
+                    **common,
+                )
+
+            return Training(self, stream, indexed=False)
+        seconds = segment_length / self.sample_rate
+        self._index(shards)
+        corpora = [Corpus(s.shards, self.filters, per_utterance=per_utterance, segment_seconds=seconds) for s in sources]
+        for corpus in corpora:
+            log.info(
+                "%d utterances, %.1f hours, in %d shards; dropped: %s; broken: %d",
+                corpus.utterances,
+                corpus.hours,
+                len(corpus.shards),
+                ", ".join(f"{n} {reason}" for reason, n in corpus.dropped.items()) or "none",
+                len(corpus.broken),
+            )
+            tally.converted.update({f"dropped: {reason}": n for reason, n in corpus.dropped.items()})
+            if self.rank == 0:
+                tally.skip(corpus.broken)
+        broken = Counter(skip.reason for corpus in corpora for skip in corpus.broken)
+        check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
+        segments = Segments(corpora, weights=[s.weight for s in sources], seed=seed, **common)
+        return Training(self, lambda place: segments, indexed=True)
+
+    def validation(self, shards: Sequence[str], *, segment_length: int) -> DataLoader:
+        """Every utterance once, from its middle, shared between the ranks."""
+        common = {"segment_length": segment_length, "sample_rate": self.sample_rate, "batch_size": self.batch_size}
+        if any(map(streams, shards)):
+            dataset: Dataset = Stream(shards, self.filters, rank=self.rank, n_ranks=self.n_ranks, **common)
+            return DataLoader(dataset, batch_size=None)
+        self._index(shards)
+        segments = Segments([Corpus(shards, self.filters)], **common)
+        places = range(self.rank * self.batch_size, len(segments), self.n_ranks * self.batch_size)
+        return DataLoader(segments, batch_size=None, sampler=places)
+
+    def _index(self, shards: Sequence[str]) -> None:
+        index_all(shards[self.rank :: self.n_ranks], processes=max(1, self.num_workers))
+        self.barrier()
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training batches of one process, from any place on."""
+
+    reader: Reader
+    dataset: Callable[[int], Dataset]  # by the place at which a run goes on
+    indexed: bool  # whether a resumed run goes on exactly where it stopped
+
+    def batches(self, place: int) -> Iterator[Batch]:
+        """Batches from `place`: the segments that all ranks have read so far."""
+        reader = self.reader
+        step = reader.batch_size * reader.n_ranks
+        sampler = count(place + reader.rank * reader.batch_size, step) if self.indexed else None
+        yield from DataLoader(
+            self.dataset(place),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=reader.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_obey_only_the_trainer,
+        )
+
+
+def _obey_only_the_trainer(worker: int) -> None:
+    """A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved."""
+    numbers = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def watch() -> None:
+        while signal.sigwaitinfo(numbers).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
