@@ -61,7 +61,6 @@ class Reader:
     rank: int = 0
     n_ranks: int = 1
     barrier: Callable[[], None] = lambda: None  # waits for the other ranks
-    extract: FeatureExtractor | None = None
 
     def training(
         self,
@@ -72,6 +71,7 @@ class Reader:
         shuffle_buffer: int,
         seed: int,
         tally: Tally,
+        extract: FeatureExtractor | None = None,
     ) -> "Training":
         """Endless shuffled batches of several corpora; broken entries found by indexing go to `tally`."""
         shards = [shard for source in sources for shard in source.shards]
@@ -80,7 +80,7 @@ class Reader:
             "sample_rate": self.sample_rate,
             "batch_size": self.batch_size,
             "shuffle_buffer": max(1, shuffle_buffer),
-            "extract": self.extract,
+            "extract": extract,
         }
         if any(map(streams, shards)):
             if len(sources) > 1:
@@ -97,7 +97,7 @@ class Reader:
                     **common,
                 )
 
-            return Training(self, stream, indexed=False)
+            return Training(self, stream, epoch_size=None)
         seconds = segment_length / self.sample_rate
         self._index(shards)
         corpora = [Corpus(s.shards, self.filters, per_utterance=per_utterance, segment_seconds=seconds) for s in sources]
@@ -116,7 +116,7 @@ class Reader:
         broken = Counter(skip.reason for corpus in corpora for skip in corpus.broken)
         check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
         segments = Segments(corpora, weights=[s.weight for s in sources], seed=seed, **common)
-        return Training(self, lambda place: segments, indexed=True)
+        return Training(self, lambda place: segments, epoch_size=len(segments))
 
     def validation(self, shards: Sequence[str], *, segment_length: int) -> DataLoader:
         """Every utterance once, from its middle, shared between the ranks."""
@@ -140,13 +140,13 @@ class Training:
 
     reader: Reader
     dataset: Callable[[int], Dataset]  # by the place at which a run goes on
-    indexed: bool  # whether a resumed run goes on exactly where it stopped
+    epoch_size: int | None  # segments; None where nobody knows: a resumed run then begins a new order
 
     def batches(self, place: int) -> Iterator[Batch]:
         """Batches from `place`: the segments that all ranks have read so far."""
         reader = self.reader
         step = reader.batch_size * reader.n_ranks
-        sampler = count(place + reader.rank * reader.batch_size, step) if self.indexed else None
+        sampler = count(place + reader.rank * reader.batch_size, step) if self.epoch_size else None
         yield from DataLoader(
             self.dataset(place),
             batch_size=None,

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ..audio import Waveform
 from ..model_codec.spectral import centred_magnitude
@@ -20,6 +23,29 @@ def decibels(waveform: Waveform) -> np.ndarray:
     return 20 * np.log10(np.maximum(magnitude / max(magnitude.max(), 1e-9), 10 ** (-RANGE_DB / 20)))
 
 
+def _show(axes: Axes, waveform: Waveform, sample_rate: int, title: str) -> AxesImage:
+    """Draw the spectrogram of ``[T]``."""
+    axes.set(title=title, ylabel="kHz")
+    return axes.imshow(
+        decibels(waveform),
+        origin="lower",
+        aspect="auto",
+        extent=(0, len(waveform) / sample_rate, 0, sample_rate / 2000),
+        vmin=-RANGE_DB,
+        vmax=0,
+        cmap="magma",
+    )
+
+
+def spectrogram_image(waveform: Waveform, sample_rate: int, title: str) -> np.ndarray:
+    """A picture ``[height, width, 3]`` (uint8) of the spectrogram of ``[T]``."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    _show(figure.subplots(), waveform, sample_rate, title)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def plot(
     file: str | Path, original: Waveform, decoded: Waveform, codes: np.ndarray, sizes: tuple[int, ...], sample_rate: int
 ) -> None:
@@ -29,16 +55,7 @@ def plot(
     figure = Figure(figsize=(10, 6.6 + 0.12 * n), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 0.6 + 0.12 * n])
     for axes, waveform, title in ((top, original, "original"), (middle, decoded, "decoded")):
-        image = axes.imshow(
-            decibels(waveform),
-            origin="lower",
-            aspect="auto",
-            extent=(0, seconds, 0, sample_rate / 2000),
-            vmin=-RANGE_DB,
-            vmax=0,
-            cmap="magma",
-        )
-        axes.set(title=title, ylabel="kHz")
+        image = _show(axes, waveform, sample_rate, title)
     figure.colorbar(image, ax=[top, middle], label="dB")
     heat = bottom.imshow(
         codes / (np.array(sizes[:n])[:, None] - 1),

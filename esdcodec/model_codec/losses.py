@@ -43,10 +43,16 @@ def magnitude_loss(estimate: Tensor, reference: Tensor) -> Tensor:
     return convergence + F.l1_loss(estimate.clamp(min=1e-6).log(), reference.clamp(min=1e-6).log())
 
 
-def distillation_loss(semantic_latent: Tensor, target: Tensor) -> Tensor:
-    """Squared distance of the semantic latent ``[B, D, L]`` to the teacher's, over the frames that both have."""
+def distillation_loss(semantic_latent: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared distance of the semantic latent ``[B, D, L]`` to the teacher's, over the frames that both have.
+
+    Where a `mask` ``[B, L]`` of the target is given, the mean is over the frames that it keeps.
+    """
     n_frames = min(semantic_latent.shape[-1], target.shape[-1])
-    return F.mse_loss(semantic_latent[..., :n_frames], target[..., :n_frames])
+    distance = F.mse_loss(semantic_latent[..., :n_frames], target[..., :n_frames], reduction="none").mean(1)
+    if mask is None:
+        return distance.mean()
+    return (distance * mask[..., :n_frames]).sum() / mask[..., :n_frames].sum().clamp(min=1)
 
 
 def discriminator_loss(real: Maps, fake: Maps) -> Tensor:

@@ -1,40 +1,123 @@
-"""Checkpoints: written whole or not at all, and the newest one found again."""
+"""Checkpoints: written whole or not at all, kept as long as they are wanted, and found again."""
 
 import json
+import logging
 import os
 import re
 import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+
+log = logging.getLogger(__name__)
 
 STATE_FILE = "trainer.json"
-FORMAT = "esdcodec-checkpoint-1"
+FORMAT = "esdcodec-checkpoint-2"
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint is damaged, or belongs to another model; the message says what to do."""
 
 
-def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], *, keep: int) -> Path:
-    """Write `folder/checkpoint-STEP` with all that `accelerator` holds and `state`; keep the last `keep` of them."""
+def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], *, keep: int) -> Path | None:
+    """Write `folder/checkpoint-STEP` with all that `accelerator` holds and `state`.
+
+    The last `keep` stay, and the one with the lowest `state["score"]`. Where it cannot be written (a full disk), the
+    older ones stay as they are.
+
+    Returns:
+        the checkpoint; None if it could not be written, on all ranks alike. The reason is in the log then.
+    """
     final = folder / f"checkpoint-{state['step']:08d}"
     partial = folder / f"{final.name}.partial"
+    problem = attempt(lambda: _fresh(partial)) if accelerator.is_main_process else None
+    accelerator.wait_for_everyone()
+    problem = problem or attempt(lambda: accelerator.save_state(str(partial)))
+    problem = _first_problem(accelerator, problem)
+    if problem is None and accelerator.is_main_process:
+        problem = attempt(lambda: _finish(partial, final, state))
+    problem = _first_problem(accelerator, problem)
     if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        if problem is None:
+            _remove_old(folder, keep)
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (partial / STATE_FILE).write_text(json.dumps({"format": FORMAT, **state}, indent=1))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        for old in every(folder)[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-    return final
+    if problem is not None and accelerator.is_main_process:
+        log.error(
+            "CHECKPOINT NOT WRITTEN at step %d (%s). Training goes on, and the checkpoints before are intact: make room "
+            "in %s",
+            state["step"],
+            problem,
+            folder,
+        )
+    return final if problem is None else None
+
+
+def attempt(write: Callable[[], Any]) -> str | None:
+    """Do something that writes files; returns why it could not."""
+    try:
+        write()
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def _first_problem(accelerator: Accelerator, problem: str | None) -> str | None:
+    return next((p for p in gather_object([problem]) if p is not None), None)
+
+
+def _fresh(partial: Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+
+def _finish(partial: Path, final: Path, state: dict[str, Any]) -> None:
+    """Put down what belongs to it, make sure that it is on the disk, and give it its name."""
+    files = {path.name: [path.stat().st_size, _crc32(path)] for path in sorted(partial.iterdir())}
+    (partial / STATE_FILE).write_text(json.dumps({"format": FORMAT, "files": files, **state}, indent=1))
+    for path in (*partial.iterdir(), partial):
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with open(path, "rb") as stream:
+        while block := stream.read(2**22):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _remove_old(folder: Path, keep: int) -> None:
+    checkpoints = every(folder)
+    wanted = {*checkpoints[-keep:], best(folder)}
+    for old in checkpoints:
+        if old not in wanted:
+            gone = old.with_name(f"{old.name}.partial")  # a half-removed one is no checkpoint
+            os.replace(old, gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for path in folder.glob("checkpoint-*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def every(folder: Path) -> list[Path]:
@@ -42,28 +125,60 @@ def every(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name))
 
 
-def load(accelerator: Accelerator, checkpoint: Path, model_config: dict[str, Any]) -> dict[str, Any]:
+def best(folder: Path) -> Path | None:
+    """The checkpoint with the lowest validation score, the newest of equals; None where none has one."""
+    scores = {path: _score(path) for path in every(folder)}
+    scored = {path: score for path, score in scores.items() if score is not None}
+    return min(reversed(scored), key=lambda path: scored[path]) if scored else None
+
+
+def _score(checkpoint: Path) -> float | None:
+    try:
+        return json.loads((checkpoint / STATE_FILE).read_text()).get("score")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def load(accelerator: Accelerator, checkpoint: Path, networks: dict[str, Any]) -> dict[str, Any]:
     """Restore everything from `checkpoint` and return its state.
 
+    Args:
+        networks: what the run consists of, as in the state that was saved.
+
     Raises:
-        CheckpointError: it cannot be read, or the model in it is another; nothing has been trained from it then.
+        CheckpointError: it cannot be read, or belongs to a run of something else; nothing is trained from it then.
     """
+    way_out = f"remove {checkpoint} to go on from the one before, or set trainer.output_dir to a new folder"
     try:
         state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{checkpoint} is not a whole checkpoint ({error}); remove it to use the one before"
-        ) from error
-    if state.get("format") != FORMAT:
-        raise CheckpointError(f"{checkpoint} has format {state.get('format')!r}, this version reads {FORMAT!r}")
-    differing = sorted(k for k in {*state["model"], *model_config} if state["model"].get(k) != model_config.get(k))
+        found, files, saved = state.get("format"), state.get("files"), state.get("networks")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{checkpoint} is no whole checkpoint ({error}): {way_out}") from error
+    if found != FORMAT:
+        raise CheckpointError(f"{checkpoint} has format {found!r}, this version reads {FORMAT!r}: {way_out}")
+    differing = _differences(saved, networks)
     if differing:
         raise CheckpointError(
             f"{checkpoint} holds another model (it differs in {', '.join(differing)}): use its configuration, or set "
             "trainer.output_dir to a new folder"
         )
+    for name, (size, crc) in files.items():
+        path = checkpoint / name
+        if not path.is_file() or path.stat().st_size != size or _crc32(path) != crc:
+            raise CheckpointError(f"{checkpoint} is damaged ({name} is missing or has changed): {way_out}")
     try:
         accelerator.load_state(str(checkpoint))
-    except Exception as error:  # whatever a damaged file makes the readers raise
-        raise CheckpointError(f"{checkpoint} cannot be loaded ({error}); remove it to use the one before") from error
+    except Exception as error:  # whatever a reader raises at what another version wrote
+        raise CheckpointError(f"{checkpoint} cannot be loaded ({error}): {way_out}") from error
     return state
+
+
+def _differences(saved: Any, expected: Any, name: str = "") -> list[str]:
+    """Names of the settings in which two nested configurations differ."""
+    if isinstance(saved, dict) and isinstance(expected, dict):
+        return [
+            found
+            for key in sorted({*saved, *expected})
+            for found in _differences(saved.get(key), expected.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if saved == expected else [name]

@@ -1,5 +1,6 @@
 """The distillation teacher: w2v-BERT 2.0, whose 17th layer the semantic latent learns to predict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import AutoFeatureExtractor, Wav2Vec2BertModel
 from ..audio import resample
 
 TEACHER_RATE = 16000
+SHORTEST = 1600  # samples: some frames, for less the features are not defined
 
 
 class W2vBert(nn.Module):
@@ -38,6 +40,13 @@ class W2vBert(nn.Module):
         self.register_buffer("std", var.sqrt()[:, None])
         self.eval().requires_grad_(False)
 
+    def place(self, device: torch.device) -> "W2vBert":
+        """Move it to `device`; on a GPU in half precision, the statistics excepted."""
+        self.to(device)
+        if device.type == "cuda":
+            self.model.to(torch.bfloat16)
+        return self
+
     def train(self, mode: bool = True) -> "W2vBert":
         return super().train(False)  # frozen: no dropout, ever
 
@@ -46,22 +55,39 @@ class W2vBert(nn.Module):
         return self.model.config.hidden_size
 
     @torch.no_grad()
-    def forward(self, input_features: Tensor, attention_mask: Tensor) -> Tensor:
-        """Features ``[B, F, 160]`` and their mask ``[B, F]`` -> target ``[B, D, F / pool]``."""
-        hidden = self.model(input_features=input_features, attention_mask=attention_mask).last_hidden_state
-        normalised = (hidden.float().transpose(1, 2) - self.mean) / self.std
-        return F.avg_pool1d(normalised, self.pool)
+    def forward(self, input_features: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``[B, F, 160]`` and their mask ``[B, F]`` -> target ``[B, D, L]``, its mask ``[B, L]``, L = F / pool.
+
+        A frame of the target counts where all the frames that it is the mean of do.
+        """
+        states = self.states(input_features, attention_mask).transpose(1, 2)
+        normalised = (states - self.mean) / self.std
+        whole = F.avg_pool1d(attention_mask[:, None].float(), self.pool)[:, 0] == 1
+        return F.avg_pool1d(normalised, self.pool), whole
+
+    @torch.no_grad()
+    def states(self, input_features: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states ``[B, F, D]`` of the layer, as the model gives them, in float32."""
+        dtype = next(self.model.parameters()).dtype
+        with torch.autocast(input_features.device.type, enabled=False):
+            output = self.model(input_features=input_features.to(dtype), attention_mask=attention_mask)
+        return output.last_hidden_state.float()
 
 
 class FeatureExtraction:
-    """What w2v-BERT reads, from audio ``[B, T]`` at the codec's rate; runs in the loader's workers."""
+    """What w2v-BERT reads, from waveforms ``[n]`` at the codec's rate; runs in the loader's workers.
+
+    The waveforms come as long as they are: zeros after them would move the mean that the features are freed of. What
+    is shorter than the longest one is masked.
+    """
 
     def __init__(self, path: str, sample_rate: int) -> None:
         self.extractor = AutoFeatureExtractor.from_pretrained(path)
         self.sample_rate = sample_rate
 
-    def __call__(self, audio: np.ndarray) -> dict[str, Tensor]:
-        waveforms = [resample(item, self.sample_rate, TEACHER_RATE) for item in audio]
+    def __call__(self, waveforms: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        waveforms = [resample(waveform, self.sample_rate, TEACHER_RATE) for waveform in waveforms]
+        waveforms = [np.pad(waveform, (0, max(0, SHORTEST - len(waveform)))) for waveform in waveforms]
         features = self.extractor(waveforms, sampling_rate=TEACHER_RATE, return_tensors="pt")
         return {name: features[name] for name in ("input_features", "attention_mask")}
 
