@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from conftest import speech
 
-from esdcodec.audio import AudioFileError, read, resample, write
+from esdcodec.audio import AudioFileError, read, read_segment, resample, write
 
 
 @pytest.fixture
@@ -100,3 +100,54 @@ def test_file_without_samples(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 24000)
     with pytest.raises(AudioFileError, match="no samples"):
         read(tmp_path / "empty.wav")
+
+
+class TestSegment:
+    """A piece read alone is that piece of the whole."""
+
+    @pytest.mark.parametrize("rate", [16000, 24000, 44100, 48000])
+    @pytest.mark.parametrize(
+        ("extension", "options", "tolerance"),
+        [
+            ("wav", {}, 1e-6), ("flac", {}, 1e-6), ("ogg", {}, 1e-6), ("mp3", {}, 1e-6),
+            ("opus", {"format": "OGG", "subtype": "OPUS"}, 5e-3),
+        ],
+    )  # fmt: skip
+    def test_of_every_format(self, tmp_path, rate, extension, options, tolerance):
+        if extension == "opus" and rate == 44100:
+            pytest.skip("Opus has no such rate")
+        rng = np.random.default_rng(0)
+        waveform = np.concatenate([speech(1.0, seed=i, sample_rate=rate)[0, 0].numpy() for i in range(6)])
+        file = tmp_path / f"a.{extension}"
+        soundfile.write(file, waveform + 0.01 * rng.standard_normal(len(waveform)), rate, **options)
+        whole, _ = read(file, 24000)
+        length = 20000
+        for place in (0.0, 1.0, *rng.random(4)):
+            segment = read_segment(file, length, 24000, place)
+            frames = soundfile.info(file).frames
+            start = round(place * (frames * 24000 // rate - length))
+            reference = whole[start : start + length]
+            assert abs(len(segment.waveform) - length) <= 2  # the last sample of a resampled recording may be cut
+            n = min(len(reference), len(segment.waveform))
+            assert np.abs(segment.waveform[:n] - reference[:n]).max() < tolerance
+            assert (segment.channels, segment.from_rate) == (1, rate)
+
+    def test_of_a_shorter_recording_is_all_of_it(self, tmp_path):
+        soundfile.write(tmp_path / "a.wav", np.full((100, 2), 0.5), 24000)
+        segment = read_segment(tmp_path / "a.wav", 4800, 24000, 0.7)
+        assert len(segment.waveform) == 100
+        assert segment.channels == 2
+
+    def test_nothing_is_an_error(self, tmp_path):
+        soundfile.write(tmp_path / "a.wav", np.zeros(0), 24000)
+        with pytest.raises(AudioFileError, match="holds no samples"):
+            read_segment(tmp_path / "a.wav", 4800, 24000, 0)
+
+
+def test_a_long_mp3_has_no_seams(tmp_path):
+    """Read in blocks, the decoder begins anew at each."""
+    waveform = np.concatenate([speech(2.0, seed=i)[0, 0].numpy() for i in range(13)])
+    soundfile.write(tmp_path / "a.mp3", waveform, 24000)
+    at_once, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
+    assert len(at_once) > 2 * 2**18
+    np.testing.assert_allclose(read(tmp_path / "a.mp3")[0], at_once, rtol=0, atol=1e-6)

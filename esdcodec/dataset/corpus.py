@@ -1,5 +1,6 @@
 """Corpora of local shards: any batch of a run by its place, from the shards' indices."""
 
+import errno
 import random
 from bisect import bisect_right
 from collections import Counter
@@ -42,6 +43,7 @@ class Corpus:
         self.utterances = 0
         self.dropped: Counter[str] = Counter()  # utterances that the filters drop, by reason
         self.broken: list[Skip] = []
+        self.unreadable = 0  # shards of which nothing can be used
         for shard in self.shards:
             index = shard_index(shard)
             reasons = [filters.rejects(index.metadata(i)) for i in range(len(index))]
@@ -50,6 +52,7 @@ class Corpus:
             self.counts.append(self._starts(index, kept)[-1])
             self.hours += sum(index.durations[i] for i in kept) / 3600
             self.utterances += len(kept)
+            self.unreadable += bool(index.broken) and not len(index)
             self.broken += [Skip(shard, key, reason) for key, reason in index.broken]
         self._cached = lru_cache(32)(self._load)
 
@@ -71,8 +74,14 @@ class Corpus:
         return index, kept, self._starts(index, kept)
 
     def find(self, shard: int, item: int) -> tuple[str, int, int]:
-        """Key of a segment's utterance, and offset and size of its audio in the shard."""
+        """Key of a segment's utterance, and offset and size of its audio in the shard.
+
+        Raises:
+            OSError: the shard is gone, or another one.
+        """
         index, kept, starts = self._cached(shard)
+        if starts[-1] != self.counts[shard]:
+            raise OSError(errno.ESTALE, "it has changed since the run began")
         i = kept[bisect_right(starts, item) - 1]
         return index.keys[i], index.offsets[i], index.sizes[i]
 
@@ -153,9 +162,10 @@ class Segments(Dataset):
         which, turn = self.mix[place] if self.shuffled else self._in_order(place)
         corpus = self.corpora[which]
         _, shard, item = self.orders[which][turn]
-        key, offset, size = corpus.find(shard, item)
+        key = ""
         where = random.Random(f"{self.seed}/{place}/{variant}").random() if self.shuffled else 0.5
         try:
+            key, offset, size = corpus.find(shard, item)
             with open(corpus.shards[shard], "rb") as tar:
                 tar.seek(offset)
                 content = tar.read(size)

@@ -114,6 +114,9 @@ class Reader:
             if self.rank == 0:
                 tally.skip(corpus.broken)
         broken = Counter(skip.reason for corpus in corpora for skip in corpus.broken)
+        for corpus in corpora:  # a shard that cannot be read is as many utterances as the others have
+            readable = len(corpus.shards) - corpus.unreadable
+            broken["in an unreadable shard"] += corpus.unreadable * (corpus.utterances // max(1, readable) - 1)
         check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
         segments = Segments(corpora, weights=[s.weight for s in sources], seed=seed, **common)
         return Training(self, lambda place: segments, epoch_size=len(segments))

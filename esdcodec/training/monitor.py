@@ -18,7 +18,14 @@ log = get_logger(__name__)  # of the main process
 COLLAPSED = 0.01  # a healthy semantic codebook's perplexity is above this share of what the window could show
 DOMINATED = 0.9  # D(real) − D(fake) of discriminators that are never fooled
 STARVED = 0.2  # share of the time spent waiting for data
-SHOWN = ("loss/total", "loss/mel", "loss/distillation", "loss/semantic_commitment", "discriminator/loss")
+SHOWN = {  # in the progress line
+    "loss/total": "loss",
+    "loss/mel": "mel",
+    "loss/distillation": "distillation",
+    "loss/semantic_commitment": "commitment",
+    "discriminator/real": "D(real)",
+    "discriminator/fake": "D(fake)",
+}
 
 
 class Window:
@@ -85,7 +92,7 @@ class Window:
 
 def progress_line(step: int, max_steps: int, values: Mapping[str, float]) -> str:
     """One line that a person can read."""
-    terms = "  ".join(f"{name.split('/', 1)[-1]} {values[name]:.3g}" for name in SHOWN if name in values)
+    terms = "  ".join(f"{label} {values[name]:.3g}" for name, label in SHOWN.items() if name in values)
     speed = values["speed/steps_per_second"]
     left = (max_steps - step) / max(speed, 1e-9)
     skipped = f"  skipped {values['data/skipped']:,.0f}" if values["data/skipped"] else ""

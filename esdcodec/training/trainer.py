@@ -248,9 +248,10 @@ class Trainer:
 
         A step that is not finite on any rank is left out on all. Returns whether a rank was told to stop.
         """
-        networks, optimizers = [self.codec], [self.optimizer]
+        networks, optimizers, schedules = [self.codec], [self.optimizer], [self.schedule]
         if self._adversarial_now:
-            networks, optimizers = [self.codec, self.discriminator], [self.optimizer, self.d_optimizer]
+            networks, optimizers = [*networks, self.discriminator], [*optimizers, self.d_optimizer]
+            schedules = [*schedules, self.d_schedule]
         broken = torch.zeros((), device=self.accelerator.device)
         scalars: list[Scalars] = []
         keys: list[str] = []
@@ -269,7 +270,7 @@ class Trainer:
                     if not (self.accelerator.sync_gradients and n_broken):
                         optimizer.step()
                     optimizer.zero_grad()
-        for schedule in [self.schedule, self.d_schedule] if self.adversarial else [self.schedule]:
+        for schedule in schedules:
             schedule.step()
         self.window.steps += 1
         if n_broken:

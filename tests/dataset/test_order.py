@@ -1,0 +1,77 @@
+"""Laws of the order of a corpus."""
+
+import pickle
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esdcodec.dataset.order import BLOCK, Mix, Order
+
+COUNTS = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(any)
+
+
+def everything(counts) -> set[tuple[int, int]]:
+    return {(shard, item) for shard, n in enumerate(counts) for item in range(n)}
+
+
+@given(COUNTS, st.integers(0, 100), st.integers(0, 3))
+@settings(deadline=None)
+def test_every_epoch_holds_every_item_once(counts, buffer, seed):
+    order = Order(counts, buffer=buffer, seed=seed)
+    for epoch in range(2):
+        found = [order[epoch * order.size + i] for i in range(order.size)]
+        assert {e for e, _, _ in found} == {epoch}
+        assert len(found) == len({(s, i) for _, s, i in found})
+        assert {(s, i) for _, s, i in found} == everything(counts)
+
+
+def test_every_epoch_and_every_seed_has_its_own_order():
+    def epoch(seed, number):
+        order = Order([20] * 10, buffer=50, seed=seed)
+        return [order[number * 200 + i][1:] for i in range(200)]
+
+    assert epoch(0, 0) == epoch(0, 0)
+    assert len({tuple(epoch(seed, number)) for seed in range(2) for number in range(3)}) == 6
+
+
+def test_items_are_shuffled_beyond_their_shard_but_not_beyond_the_buffer():
+    order = Order([100] * 100, buffer=1000, seed=0)
+    shards = [order[i][1] for i in range(1000)]
+    assert len(set(shards)) == 10
+    assert len(set(shards[:100])) > 5
+
+
+def test_without_a_buffer_all_is_as_it_lies():
+    order = Order([2, 0, 3], buffer=0, seed=0)
+    assert [order[i] for i in range(7)] == [
+        (0, 0, 0), (0, 0, 1), (0, 2, 0), (0, 2, 1), (0, 2, 2), (1, 0, 0), (1, 0, 1),
+    ]  # fmt: skip
+
+
+def test_any_place_can_be_asked_for_at_once():
+    order = Order([7, 3, 9], buffer=5, seed=1)
+    straight = [order[i] for i in range(60)]
+    again = pickle.loads(pickle.dumps(order))
+    assert [again[i] for i in reversed(range(60))] == straight[::-1]
+
+
+class TestMix:
+    @pytest.mark.parametrize("weights", [[1, 1], [3, 1], [1, 2, 7], [0.001, 1]])
+    def test_shares_are_the_weights(self, weights):
+        mix = Mix(weights, seed=0)
+        taken = Counter(mix[i][0] for i in range(3 * BLOCK))
+        for corpus, weight in enumerate(weights):
+            assert abs(taken[corpus] - 3 * BLOCK * weight / sum(weights)) <= 3
+
+    def test_each_corpus_is_read_on_without_a_gap(self):
+        mix = Mix([2, 1, 1], seed=0)
+        turns: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        for place in range(2500):
+            corpus, turn = mix[place]
+            turns[corpus].append(turn)
+        assert all(taken == list(range(len(taken))) for taken in turns.values())
+
+    def test_they_alternate(self):
+        assert len({Mix([1, 1], seed=0)[i][0] for i in range(20)}) == 2
