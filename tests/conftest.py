@@ -88,3 +88,14 @@ def w2v_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SeamlessM4TFeatureExtractor().save_pretrained(folder)
     torch.save({"mean": torch.randn(32), "var": torch.rand(32) + 0.5}, folder / "stats.pt")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The list of four small shards of synthetic speech."""
+    from esdcodec.dataset.make_shards import Utterance, write_shards
+
+    folder = tmp_path_factory.mktemp("shards")
+    waveforms = (speech(1.5, seed=i)[0, 0].numpy() for i in range(8))
+    write_shards((Utterance(f"u{i}", w, 24000, "s", "en") for i, w in enumerate(waveforms)), folder, per_shard=2)
+    return folder / "shard.list"

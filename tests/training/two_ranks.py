@@ -1,5 +1,6 @@
-"""Run under `accelerate launch --num_processes 2` by the tests: train, then compare the ranks' parameters."""
+"""Run on two ranks by the tests: train, with one step that is broken on one rank if asked, then compare the ranks."""
 
+import os
 import sys
 
 import torch
@@ -11,15 +12,25 @@ from esdcodec.training.trainer import Trainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
     trainer = Trainer(compose("esdcodec_smoke", overrides=sys.argv[1:]))
 assert trainer.accelerator.num_processes == 2
+read = trainer._next
+
+
+def broken_on_one_rank(batches):
+    batch = read(batches)
+    if trainer.step == int(os.environ.get("BREAK_STEP", -1)) and trainer.accelerator.process_index == 1:
+        batch.audio.fill_(float("nan"))
+    return batch
 
 
 def compare() -> None:
     for network in (trainer.codec, trainer.discriminator):
         parameters = torch.cat([p.detach().flatten() for p in network.parameters()])
+        assert torch.isfinite(parameters).all()
         ranks = trainer.accelerator.gather(parameters[None])
         assert torch.equal(ranks[0], ranks[1]), "the ranks' parameters differ"
-    print("both ranks hold the same")
+    print(f"both ranks hold the same, {trainer.skipped_steps} steps skipped")
 
 
+trainer._next = broken_on_one_rank
 trainer.accelerator.end_training = compare  # the last thing of a run, which would close the process group
 trainer.run()

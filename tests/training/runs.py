@@ -1,0 +1,80 @@
+"""Runs of the trainer on synthetic shards: in this process, or in one of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from esdcodec.config import config_folder
+from esdcodec.training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+SMALL = "model.discriminator={periods: [2], period_channels: [4], windows: [512], resolution_channels: 2, bands: [0, 1]}"
+
+
+def train(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:
+    """Train in this process, on one thread: more only wait for each other on networks so small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
+            trainer = Trainer(compose(config, overrides=[str(o) for o in overrides]))
+        trainer.run()
+    finally:
+        torch.set_num_threads(threads)
+    return trainer
+
+
+def start(*overrides: object, config: str = "esdcodec_smoke", **options: object) -> subprocess.Popen:
+    """Start `python train.py …` in a process of its own."""
+    command = [sys.executable, "train.py", f"--config-name={config}", *map(str, overrides)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=ENVIRONMENT, **options
+    )
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == code, output
+    return output
+
+
+def launch(*command: object, ok: bool = True, **environment: str) -> str:
+    """`accelerate launch …`, as a user types it."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines=1"]
+    options = ["--mixed_precision=no", "--dynamo_backend=no"]
+    result = subprocess.run(
+        [*launcher, *options, *map(str, command)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**ENVIRONMENT, **environment}, timeout=300,
+    )  # fmt: skip
+    assert (result.returncode == 0) == ok, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder / "tensorboard/esdcodec"), size_guidance={"images": 0, "audio": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    found = events(folder)
+    return {tag: [event.value for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def weights(folder: Path, step: int) -> list[dict[str, torch.Tensor]]:
+    """Of the codec, and of the discriminators if there are any, at a checkpoint."""
+    checkpoint = folder / f"checkpoint-{step:08d}"
+    return [load_file(path) for path in sorted(checkpoint.glob("model*.safetensors"))]
+
+
+def equal(left: list[dict[str, torch.Tensor]], right: list[dict[str, torch.Tensor]]) -> bool:
+    return len(left) == len(right) and all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in zip(left, right)
+    )

@@ -1,0 +1,223 @@
+"""Runs that are killed, told to stop, given damaged checkpoints, a full disk, or losses that are not finite."""
+
+import json
+import random
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from runs import SMALL, equal, finish, scalars, start, train, weights
+
+from esdcodec.training.checkpoint import CheckpointError
+from esdcodec.training.interruption import EXIT_CODE
+
+STEPS = 8
+
+
+def options(shards: Path, folder: Path, steps: int = STEPS) -> list[str]:
+    return [
+        f"machine.shards={shards}", f"trainer.output_dir={folder}", f"trainer.max_steps={steps}", SMALL,
+        "trainer.checkpoint_every=1", "trainer.validate_every=4", "trainer.sample_every=100", "trainer.ema_decay=0.9",
+        "trainer.continuous_steps=2", "trainer.fit_batches=2", "data.num_workers=1",
+    ]  # fmt: skip
+
+
+def wait_for(condition, process, seconds: float = 120) -> None:
+    """Wait until `condition()` holds, while `process` lives."""
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def straight(shards, tmp_path_factory) -> Path:
+    """A run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("straight")
+    finish(start(*options(shards, folder)))
+    return folder
+
+
+def same_end(folder: Path, straight: Path) -> bool:
+    """Weights of both networks, both optimizers and the average, bit by bit."""
+    names = ("optimizer.bin", "optimizer_1.bin", "custom_checkpoint_2.pkl")
+    states = [
+        [torch.load(f / f"checkpoint-{STEPS:08d}" / name, weights_only=False) for name in names]
+        for f in (folder, straight)
+    ]
+    return equal(weights(folder, STEPS), weights(straight, STEPS)) and _equal(*states)
+
+
+def _equal(left, right) -> bool:
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(_equal, left, right))
+    return left == right
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_ends_where_it_would_have_ended(shards, straight, tmp_path):
+    """SIGKILL at random moments and during saves, until it is done."""
+    rng = random.Random(time.time_ns())
+    kills = {"during a save": 0, "anywhere": 0}
+    while True:
+        process = start(*options(shards, tmp_path))
+        seen = set(tmp_path.glob("checkpoint-*"))
+        enough = sum(kills.values()) >= 4
+        if not enough and sum(kills.values()) % 2 == 0:
+            wait_for(lambda: any(p.name.endswith(".partial") for p in set(tmp_path.glob("checkpoint-*")) - seen), process)  # noqa: B023
+            kind = "during a save"
+        elif not enough:
+            wait_for(lambda: set(tmp_path.glob("checkpoint-*")) - seen, process)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.5))
+            kind = "anywhere"
+        else:
+            finish(process)
+            break
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills[kind] += 1
+        process.communicate()
+        if process.returncode == 0:
+            break
+    assert kills["during a save"] >= 2
+    assert kills["anywhere"] >= 1
+    assert same_end(tmp_path, straight)
+    assert not list(tmp_path.glob("*.partial"))
+    assert scalars(tmp_path)["loss/mel"] == scalars(straight)["loss/mel"]  # the curves have no piece twice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_told_to_stop_it_saves_and_says_so(shards, straight, tmp_path, number):
+    rare = [o for o in options(shards, tmp_path) if "checkpoint_every" not in o] + ["trainer.checkpoint_every=100"]
+    process = start(*rare)
+    wait_for(lambda: "step 2 of" in _log(tmp_path), process)
+    process.send_signal(number)
+    output = finish(process, EXIT_CODE)
+    assert "told to stop: saved at step" in output
+    assert json.loads((tmp_path / "status.json").read_text())["status"] == "interrupted"
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+    output = finish(start(*rare))
+    assert "resumed from" in output
+    assert json.loads((tmp_path / "status.json").read_text()) == {"status": "finished", "step": STEPS}
+    assert same_end(tmp_path, straight)
+
+
+def _log(folder: Path) -> str:
+    return (folder / "train.log").read_text() if (folder / "train.log").exists() else ""
+
+
+@pytest.mark.slow
+def test_a_full_disk_does_not_end_a_run(shards, straight, tmp_path):
+    """Files that may not grow stand for a disk without room."""
+    finish(start(*options(shards, tmp_path, steps=3)))
+    before = {p: p.read_bytes() for p in tmp_path.glob("checkpoint-*/*")}
+
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    output = finish(start(*options(shards, tmp_path, steps=5), preexec_fn=no_room))
+    assert output.count("CHECKPOINT NOT WRITTEN") == 2
+    assert "step 5 of 5" in output
+    assert {p: p.read_bytes() for p in tmp_path.glob("checkpoint-*/*")} == before
+    finish(start(*options(shards, tmp_path)))
+    assert same_end(tmp_path, straight)
+
+
+class TestResume:
+    @pytest.fixture
+    def run(self, shards, tmp_path):
+        base = [o for o in options(shards, tmp_path, 2) if "num_workers" not in o]
+        train(*base)
+        return tmp_path, base
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda c: (c / "model.safetensors").write_bytes(b"short"), "damaged .model.safetensors is missing or has changed"),
+            (lambda c: _flip_a_bit(c / "optimizer.bin"), "damaged .optimizer.bin"),
+            (lambda c: (c / "custom_checkpoint_0.pkl").unlink(), "damaged .custom_checkpoint_0.pkl"),
+            (lambda c: (c / "trainer.json").write_text("{"), "is no whole checkpoint"),
+            (lambda c: (c / "trainer.json").write_text('{"format": "of tomorrow"}'), "has format 'of tomorrow'"),
+        ],
+        ids=["cut", "one bit", "missing", "no state", "another format"],
+    )  # fmt: skip
+    def test_a_damaged_checkpoint_is_refused(self, run, damage, message):
+        folder, base = run
+        damage(folder / "checkpoint-00000002")
+        with pytest.raises(CheckpointError, match=message):
+            train(*base, "trainer.max_steps=3")
+        assert not (folder / "checkpoint-00000003").exists()
+        for path in sorted((folder / "checkpoint-00000002").iterdir()):  # as the message says
+            path.unlink()
+        (folder / "checkpoint-00000002").rmdir()
+        train(*base, "trainer.max_steps=3")
+        assert (folder / "checkpoint-00000003").exists()
+
+    @pytest.mark.parametrize(
+        ("other", "named"),
+        [
+            ("model.codec.latent_dim=16", "codec.latent_dim"),
+            ("model.discriminator=null", "discriminator"),
+            ("model.discriminator.resolution_channels=4", "discriminator.resolution_channels"),
+            ("trainer.ema_decay=null", "ema"),
+        ],
+    )
+    def test_a_foreign_checkpoint_is_refused(self, run, other, named):
+        folder, base = run
+        with pytest.raises(CheckpointError, match=rf"holds another model \(it differs in {named}\)"):
+            train(*base, "trainer.max_steps=3", other)
+        assert not (folder / "checkpoint-00000003").exists()
+
+    def test_what_a_checkpoint_tells_of_its_run(self, run):
+        state = json.loads((run[0] / "checkpoint-00000002/trainer.json").read_text())
+        assert state["place"] == (2 + 2) * 2  # two steps and two batches to fit the codebooks to, of two segments
+        assert state["config"]["trainer"]["ema_decay"] == 0.9
+        assert set(state["environment"]) == {"command", "git", "python", "platform", "packages"}
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class TestNotFinite:
+    def test_a_run_of_such_steps_ends_it_and_names_the_last_good_checkpoint(self, shards, tmp_path):
+        base = [o for o in options(shards, tmp_path, 2) if "num_workers" not in o]
+        train(*base)
+        more = ("trainer.max_steps=30", "trainer.max_skipped_steps=3", "trainer.loss_weights.mel=.inf")
+        with pytest.raises(FloatingPointError, match=r"3 steps in a row .* checkpoint is .*checkpoint-0000000[0-9]"):
+            train(*base, *more)
+        status = json.loads((tmp_path / "status.json").read_text())
+        assert status["status"].startswith("failed")
+        last = max(tmp_path.glob("checkpoint-*"))
+        assert all(torch.isfinite(t).all() for network in weights(tmp_path, int(last.name[-8:])) for t in network.values())
+
+    def test_one_such_step_is_left_out(self, shards, tmp_path, monkeypatch, caplog):
+        from esdcodec.training.trainer import Trainer
+
+        read = Trainer._next
+
+        def poisoned(trainer, batches):
+            batch = read(trainer, batches)
+            if trainer.step == 1:
+                batch.audio[0, 0, 100] = float("inf")
+            return batch
+
+        monkeypatch.setattr(Trainer, "_next", poisoned)
+        every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.validate_every=3")
+        trainer = train(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL, *every)
+        assert trainer.skipped_steps == 1
+        assert trainer.skipped_in_a_row == 0
+        assert equal(weights(tmp_path, 1), weights(tmp_path, 2))
+        assert not equal(weights(tmp_path, 2), weights(tmp_path, 3))
+        assert scalars(tmp_path)["skipped_steps"] == [0, 1, 1]
+        (message,) = [r.getMessage() for r in caplog.records if "not finite" in r.getMessage()]
+        assert "utterances: u" in message
