@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from torch import Tensor
 
 from ..model_codec.usage import CodebookUsage
-
-log = get_logger(__name__)  # of the main process
 
 COLLAPSED = 0.01  # a healthy semantic codebook's perplexity is above this share of what the window could show
 DOMINATED = 0.9  # D(real) − D(fake) of discriminators that are never fooled
@@ -65,29 +62,29 @@ class Window:
             "speed/audio_seconds_per_second": self.audio_seconds / elapsed,
         }
 
-    def warn(self, values: Mapping[str, float]) -> None:
-        """Name the disease, where these values have one."""
-        shown = min(self.usage.sizes[0], self.usage.frames)
-        if values["perplexity/semantic"] < COLLAPSED * shown:
-            log.warning(
-                "semantic codebook collapse: %.1f entries are as good as in use, of %d. Distil from a teacher, or set "
-                "trainer.continuous_steps and trainer.fit_batches; a lower learning rate and longer warm-up help",
-                values["perplexity/semantic"],
-                self.usage.sizes[0],
+    def diseases(self, values: Mapping[str, float]) -> list[str]:
+        """What is wrong with a run of which `summary` says this, and what helps."""
+        found = []
+        entries, shown = self.usage.sizes[0], min(self.usage.sizes[0], self.usage.frames)
+        perplexity = values["perplexity/semantic"]
+        if perplexity < COLLAPSED * shown:
+            found.append(
+                f"semantic codebook collapse: {perplexity:.1f} entries are as good as in use, of {entries}. Distil from a "
+                "teacher, or set trainer.continuous_steps and trainer.fit_batches; a lower learning rate and longer "
+                "warm-up help"
             )
-        if values.get("discriminator/real", 0.0) - values.get("discriminator/fake", 0.0) > DOMINATED:
-            log.warning(
-                "discriminator dominance: D(real) %.2f, D(fake) %.2f, so the codec learns nothing from them. Lower "
-                "trainer.discriminator.lr, or raise trainer.discriminator_start",
-                values["discriminator/real"],
-                values["discriminator/fake"],
+        real, fake = values.get("discriminator/real", 0.0), values.get("discriminator/fake", 0.0)
+        if real - fake > DOMINATED:
+            found.append(
+                f"discriminator dominance: D(real) {real:.2f}, D(fake) {fake:.2f}, so the codec learns nothing from them. "
+                "Lower trainer.discriminator.lr, or raise trainer.discriminator_start"
             )
         if values["data/wait"] > STARVED:
-            log.warning(
-                "data starvation: %.0f %% of the time is spent waiting for data. Raise data.num_workers, or put the "
-                "shards on a faster disk",
-                100 * values["data/wait"],
+            found.append(
+                f"data starvation: {100 * values['data/wait']:.0f} % of the time is spent waiting for data. Raise "
+                "data.num_workers, or put the shards on a faster disk"
             )
+        return found
 
 
 def progress_line(step: int, max_steps: int, values: Mapping[str, float]) -> str:

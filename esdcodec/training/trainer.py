@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ class Trainer:
             step_scheduler_with_optimizer=False,
         )
         self._check_settings()
+        torch.backends.cudnn.allow_tf32 = settings.tf32
+        torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
         logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file of a checkpoint
         set_seed(settings.seed)
         self.step = 0
@@ -206,8 +208,8 @@ class Trainer:
             raise
         finally:
             batches.close()
+            self._report(self.accelerator.end_training)
         self._status("finished")
-        self.accelerator.end_training()
 
     def _train(self, batches: Iterator[Batch]) -> None:
         settings = self.config.trainer
@@ -229,7 +231,6 @@ class Trainer:
                 self._save()
             if interrupted and not last:
                 log.warning("told to stop: saved at step %d; the same command goes on from there", self.step)
-                self.accelerator.end_training()
                 raise Interrupted
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
@@ -410,17 +411,29 @@ class Trainer:
             OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
             (self.folder / "environment.json").write_text(json.dumps(self.environment, indent=1))
         self._status("running")
+        self._start_trackers()
+
+    def _start_trackers(self) -> None:
         options = OmegaConf.to_container(self.config.trainer.tracker_options)
         if self.config.trainer.tracker == "tensorboard":
             options = {"purge_step": self.step + 1, **options}  # what a killed run said after its last checkpoint
+        self.accelerator.trackers = []
         self.accelerator.init_trackers("esdcodec", init_kwargs={self.config.trainer.tracker: options})
+
+    def _report(self, report: Callable[[], None]) -> None:
+        """Hand something to the trackers, if the disk has room for it."""
+        try:
+            report()
+        except OSError as error:
+            log.error("step %d could not be reported (%s): make room in %s", self.step, error, self.folder)
+            checkpoint.attempt(self._start_trackers)  # a writer that has met a full disk writes no more
 
     def _status(self, status: str) -> None:
         """For scripts: what became of the run, in `status.json`."""
         if self.accelerator.is_main_process:
             partial = self.folder / ".status.json.partial"
-            partial.write_text(json.dumps({"status": status, "step": self.step}))
-            os.replace(partial, self.folder / "status.json")
+            checkpoint.attempt(lambda: partial.write_text(json.dumps({"status": status, "step": self.step})))
+            checkpoint.attempt(lambda: os.replace(partial, self.folder / "status.json"))
 
     def _log(self) -> None:
         reasons: Counter[str] = sum(gather_object([self.tally.reasons()]), Counter())
@@ -435,17 +448,12 @@ class Trainer:
         }
         if self.adversarial:
             values["lr/discriminator"] = self.d_schedule.get_last_lr()[0]
-        self._track(values)
+        self._report(lambda: self.accelerator.log(values, step=self.step))
         log.info(progress_line(self.step, self.config.trainer.max_steps, values))
-        self.window.warn(values)
+        for disease in self.window.diseases(values):
+            log.warning(disease)
         self.window.clear()
         check_share(reasons, used, self.config.data.max_broken_share)
-
-    def _track(self, values: dict[str, float]) -> None:
-        try:
-            self.accelerator.log(values, step=self.step)
-        except OSError as error:  # a full disk
-            log.error("step %d could not be logged (%s)", self.step, error)
 
     def _validate(self) -> None:
         """Scores on the validation shards, from 1, 3 and all codebooks."""
@@ -467,7 +475,7 @@ class Trainer:
         used = scores.usage.used()
         values = {f"validation/{name}": value for name, value in means.items()}
         values |= {"validation/usage_semantic": used[0], "validation/usage_acoustic": sum(used[1:]) / len(used[1:])}
-        self._track(values)
+        self._report(lambda: self.accelerator.log(values, step=self.step))
         log.info("step %d: %s", self.step, "  ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in values.items()))
 
     @torch.no_grad()
@@ -488,7 +496,7 @@ class Trainer:
                     rate = codec.subband_sample_rate if name == "subband" else codec.sample_rate
                     sounds[f"{i}_{name}"] = sound[0, 0].float().cpu().numpy(), rate
         codec.train()
-        log_sounds(self.accelerator, sounds, self.step)
+        self._report(lambda: log_sounds(self.accelerator, sounds, self.step))
 
     def _save(self) -> None:
         state = {

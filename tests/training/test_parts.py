@@ -1,16 +1,24 @@
 """Parts of the trainer."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
+import pystoi
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import TINY, speech
 from torch import nn
 from transformers import Wav2Vec2BertModel
 
+from esdcodec.evaluation.metrics import si_sdr, stoi
 from esdcodec.model_codec import ESDCodec
+from esdcodec.model_codec.losses import distillation_loss
+from esdcodec.model_codec.usage import CodebookUsage
+from esdcodec.training import teacher_statistics
 from esdcodec.training.initialise import fit_to_latents
+from esdcodec.training.monitor import Window, progress_line
 from esdcodec.training.schedule import warmup_cosine
 from esdcodec.training.teacher import FeatureExtraction, W2vBert, read_statistics
 
@@ -39,11 +47,16 @@ class TestSchedule:
 
 class TestTeacher:
     @pytest.fixture
-    def inputs(self, w2v_bert):
-        return FeatureExtraction(str(w2v_bert), 24000)(np.concatenate([speech(2.0, seed=i)[0] for i in range(2)]))
+    def extract(self, w2v_bert):
+        return FeatureExtraction(str(w2v_bert), 24000)
 
-    def test_target_is_the_normalised_pooled_hidden_state(self, w2v_bert, inputs):
-        target = W2vBert(str(w2v_bert), str(w2v_bert / "stats.pt"), layer=2)(**inputs)
+    @pytest.fixture
+    def waveforms(self):
+        return [speech(2.0, seed=i)[0, 0].numpy() for i in range(2)]
+
+    def test_target_is_the_normalised_pooled_hidden_state(self, w2v_bert, extract, waveforms):
+        inputs = extract(waveforms)
+        target, mask = W2vBert(str(w2v_bert), str(w2v_bert / "stats.pt"), layer=2)(**inputs)
         with torch.no_grad():
             states = (
                 Wav2Vec2BertModel.from_pretrained(w2v_bert).eval()(**inputs, output_hidden_states=True).hidden_states
@@ -54,6 +67,30 @@ class TestTeacher:
         expected = normalised[..., : 2 * n_frames].unflatten(-1, (n_frames, 2)).mean(-1)
         torch.testing.assert_close(target, expected, rtol=1e-4, atol=1e-5)
         assert target.shape == (2, 32, 49)  # 25 a second, the last one not whole
+        assert mask.all()
+
+    def test_an_utterance_has_the_target_it_has_alone(self, w2v_bert, extract, waveforms):
+        teacher = W2vBert(str(w2v_bert), layer=2)
+        short = waveforms[1][:24000]
+        target, mask = teacher(**extract([waveforms[0], short]))
+        alone, _ = teacher(**extract([short]))
+        n_frames = int(mask[1].sum())
+        assert 23 <= n_frames <= 25
+        assert mask[0].all()
+        torch.testing.assert_close(target[1, :, : n_frames - 4], alone[0, :, : n_frames - 4], rtol=1e-3, atol=1e-3)
+
+    def test_what_is_masked_is_not_in_the_loss(self):
+        latent, target = torch.randn(2, 4, 10), torch.randn(2, 4, 9)
+        mask = torch.ones(2, 9)
+        mask[1, 5:] = 0
+        expected = torch.cat([(latent - F.pad(target, (0, 1)))[0, :, :9], (latent[..., :9] - target)[1, :, :5]], 1)
+        assert distillation_loss(latent, target, mask).item() == pytest.approx(expected.square().mean().item(), rel=1e-5)
+        whole = distillation_loss(latent, target, torch.ones(2, 9))
+        torch.testing.assert_close(whole, distillation_loss(latent, target))
+
+    def test_very_short_segments_can_be_taken(self, w2v_bert, extract):
+        target, _ = W2vBert(str(w2v_bert), layer=2)(**extract([np.zeros(10, np.float32)]))
+        assert torch.isfinite(target).all()
 
     def test_layers_above_are_not_there_and_nothing_learns(self, w2v_bert):
         teacher = W2vBert(str(w2v_bert), layer=2)
@@ -77,6 +114,103 @@ class TestTeacher:
         torch.save(stored, tmp_path / "stats.pt")
         with pytest.raises(ValueError, match=message):
             read_statistics(tmp_path / "stats.pt", 32)
+
+
+class TestStatistics:
+    def test_of_a_corpus_are_those_of_its_frames_and_are_read_back(self, w2v_bert, shards, tmp_path, monkeypatch):
+        file = tmp_path / "stats.pt"
+        command = ("x", str(w2v_bert), str(shards), str(file), "--layer", "2", "--hours", str(8 * 1.5 / 3600))
+        monkeypatch.setattr("sys.argv", [*command, "--segment-seconds", "1.5", "--batch-size", "1", "--num-workers", "0"])
+        monkeypatch.setattr(teacher_statistics, "best_device", lambda: torch.device("cpu"))
+        teacher_statistics.main()
+        assert set(torch.load(file)) == {"mean", "var"}
+        mean, var = read_statistics(file, 32)
+
+        extract, teacher = FeatureExtraction(str(w2v_bert), 24000), W2vBert(str(w2v_bert), layer=2)
+        waveforms = [[speech(1.5, seed=i)[0, 0].numpy()] for i in range(8)]  # those of the shards, each once
+        states = torch.cat([teacher.states(**extract(waveform))[0] for waveform in waveforms])
+        torch.testing.assert_close(mean, states.mean(0), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(var, states.var(0, unbiased=False), rtol=0.05, atol=0.02)
+
+    def test_masked_frames_do_not_count(self):
+        moments = teacher_statistics.Moments(3)
+        vectors = torch.randn(100, 3) * 5 + 100
+        for part in vectors.split(7):
+            moments.add(part)
+        mean, var = moments.mean_and_variance()
+        torch.testing.assert_close(mean, vectors.mean(0))
+        torch.testing.assert_close(var, vectors.var(0, unbiased=False), rtol=1e-4, atol=1e-4)
+
+    def test_of_nothing_are_an_error(self):
+        with pytest.raises(ValueError, match="no frame was seen"):
+            teacher_statistics.Moments(3).mean_and_variance()
+
+
+class TestMonitor:
+    VALUES: ClassVar = {
+        "perplexity/semantic": 50.0, "discriminator/real": 0.6, "discriminator/fake": 0.4, "data/wait": 0.01,
+        "speed/steps_per_second": 2.0, "speed/audio_seconds_per_second": 20.0, "data/skipped": 0, "loss/total": 12.34,
+    }  # fmt: skip
+
+    @pytest.fixture
+    def window(self):
+        window = Window((256, 64), torch.device("cpu"))
+        window.usage.add(torch.randint(0, 64, (10, 2, 100)))
+        return window
+
+    @pytest.mark.parametrize(
+        ("changed", "disease"),
+        [
+            ({}, None),
+            ({"perplexity/semantic": 1.5}, "semantic codebook collapse"),
+            ({"discriminator/real": 0.99, "discriminator/fake": 0.01}, "discriminator dominance"),
+            ({"data/wait": 0.5}, "data starvation: 50 %"),
+        ],
+    )
+    def test_diseases_are_named(self, window, changed, disease):
+        found = window.diseases({**self.VALUES, **changed})
+        assert len(found) == (disease is not None)
+        assert disease is None or disease in found[0]
+
+    def test_a_line_that_a_person_can_read(self):
+        line = progress_line(1500, 6000, {**self.VALUES, "data/skipped": 3})
+        assert line.startswith("step 1,500 of 6,000 (25 %)  loss 12.3")
+        assert line.endswith("2 steps/s  20 s audio/s  wait 1 %  skipped 3  38 min left")
+
+
+class TestUsage:
+    def test_against_the_definitions(self):
+        usage = CodebookUsage((4, 8))
+        usage.add(torch.tensor([[[0, 0, 1, 1], [7, 7, 7, 7]]]))
+        assert usage.frames == 4
+        assert usage.used() == [0.5, 0.125]
+        assert usage.entropy() == pytest.approx([1.0, 0.0])
+        assert usage.perplexity() == pytest.approx([2.0, 1.0])
+
+    def test_pieces_add_up(self):
+        codes = torch.randint(0, 8, (3, 2, 50))
+        whole, parts = CodebookUsage((8, 8)), CodebookUsage((8, 8))
+        whole.add(codes)
+        for part in codes.split(7, dim=2):
+            parts.add(part)
+        assert torch.equal(whole.counts, parts.counts)
+        assert all(0 < entropy <= 3 for entropy in whole.entropy())
+
+
+class TestScores:
+    def test_si_sdr(self):
+        rng = np.random.default_rng(0)
+        reference, noise = rng.standard_normal((2, 10000)).astype(np.float32)
+        noise -= reference * (noise @ reference) / (reference @ reference)
+        scaled = noise * np.linalg.norm(reference) / np.linalg.norm(noise)
+        assert si_sdr(0.3 * (reference + 0.1 * scaled), reference) == pytest.approx(20, abs=0.1)
+        assert si_sdr(5 * reference, reference) > 60
+
+    def test_stoi_is_that_of_its_package(self):
+        reference = speech(2.0)[0, 0].numpy()
+        noisy = reference + 0.1 * np.random.default_rng(0).standard_normal(len(reference)).astype(np.float32)
+        assert stoi(noisy, reference, 24000) == pytest.approx(pystoi.stoi(reference, noisy, 24000))
+        assert stoi(noisy[:2000], reference[:2000], 24000) is None
 
 
 class TestFitToLatents:

@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -23,6 +24,10 @@ def options(shards: Path, folder: Path, steps: int = STEPS) -> list[str]:
         "trainer.checkpoint_every=1", "trainer.validate_every=4", "trainer.sample_every=100", "trainer.ema_decay=0.9",
         "trainer.continuous_steps=2", "trainer.fit_batches=2", "data.num_workers=1",
     ]  # fmt: skip
+
+
+def in_process(shards: Path, folder: Path, steps: int) -> list[str]:
+    return [*options(shards, folder, steps), "data.num_workers=0"]
 
 
 def wait_for(condition, process, seconds: float = 120) -> None:
@@ -131,11 +136,16 @@ def test_a_full_disk_does_not_end_a_run(shards, straight, tmp_path):
 
 
 class TestResume:
+    @pytest.fixture(scope="class")
+    def finished(self, shards, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("finished")
+        train(*in_process(shards, folder, 3))
+        return folder
+
     @pytest.fixture
-    def run(self, shards, tmp_path):
-        base = [o for o in options(shards, tmp_path, 2) if "num_workers" not in o]
-        train(*base)
-        return tmp_path, base
+    def run(self, finished, shards, tmp_path):
+        shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+        return tmp_path, in_process(shards, tmp_path, 3)
 
     @pytest.mark.parametrize(
         ("damage", "message"),
@@ -150,14 +160,16 @@ class TestResume:
     )  # fmt: skip
     def test_a_damaged_checkpoint_is_refused(self, run, damage, message):
         folder, base = run
-        damage(folder / "checkpoint-00000002")
+        damage(folder / "checkpoint-00000003")
         with pytest.raises(CheckpointError, match=message):
-            train(*base, "trainer.max_steps=3")
-        assert not (folder / "checkpoint-00000003").exists()
-        for path in sorted((folder / "checkpoint-00000002").iterdir()):  # as the message says
-            path.unlink()
-        (folder / "checkpoint-00000002").rmdir()
-        train(*base, "trainer.max_steps=3")
+            train(*base, "trainer.max_steps=4")
+        assert not (folder / "checkpoint-00000004").exists()
+
+    def test_what_the_message_says_helps(self, run):
+        folder, base = run
+        shutil.rmtree(folder / "checkpoint-00000003")
+        trainer = train(*base)
+        assert trainer.step == 3
         assert (folder / "checkpoint-00000003").exists()
 
     @pytest.mark.parametrize(
@@ -172,12 +184,12 @@ class TestResume:
     def test_a_foreign_checkpoint_is_refused(self, run, other, named):
         folder, base = run
         with pytest.raises(CheckpointError, match=rf"holds another model \(it differs in {named}\)"):
-            train(*base, "trainer.max_steps=3", other)
-        assert not (folder / "checkpoint-00000003").exists()
+            train(*base, "trainer.max_steps=4", other)
+        assert not (folder / "checkpoint-00000004").exists()
 
     def test_what_a_checkpoint_tells_of_its_run(self, run):
-        state = json.loads((run[0] / "checkpoint-00000002/trainer.json").read_text())
-        assert state["place"] == (2 + 2) * 2  # two steps and two batches to fit the codebooks to, of two segments
+        state = json.loads((run[0] / "checkpoint-00000003/trainer.json").read_text())
+        assert state["place"] == (3 + 2) * 2  # three steps and two batches to fit the codebooks to, of two segments
         assert state["config"]["trainer"]["ema_decay"] == 0.9
         assert set(state["environment"]) == {"command", "git", "python", "platform", "packages"}
 
@@ -190,9 +202,9 @@ def _flip_a_bit(path: Path) -> None:
 
 class TestNotFinite:
     def test_a_run_of_such_steps_ends_it_and_names_the_last_good_checkpoint(self, shards, tmp_path):
-        base = [o for o in options(shards, tmp_path, 2) if "num_workers" not in o]
+        base = in_process(shards, tmp_path, 2)
         train(*base)
-        more = ("trainer.max_steps=30", "trainer.max_skipped_steps=3", "trainer.loss_weights.mel=.inf")
+        more = ("trainer.max_steps=30", "trainer.max_skipped_steps=3", "trainer.loss_weights.mel=inf")
         with pytest.raises(FloatingPointError, match=r"3 steps in a row .* checkpoint is .*checkpoint-0000000[0-9]"):
             train(*base, *more)
         status = json.loads((tmp_path / "status.json").read_text())
