@@ -75,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", nargs="?")
     parser.add_argument("--format", default="mp3", choices=["mp3", "flac", "wav", "ogg"])
-    parser.add_argument("--rate", type=int, default=SAMPLE_RATE, help="of the shards that are made (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=int, default=SAMPLE_RATE, help="of the shards that are made (default: %(default)s)"
+    )
     parser.add_argument("--segment-seconds", type=float, default=3.2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=20, help="of 12 segments in each round (default: %(default)s)")
@@ -99,7 +101,9 @@ def main() -> None:
                 for _ in range(args.batches):
                     next(batches)
                 rates[name].append(args.batches * BATCH_SIZE / (time.perf_counter() - started))
-        print(f"{'':8}{'utterances/s':>14}{'hours of audio/s':>18}   per worker, segments of {args.segment_seconds:g} s")
+        print(
+            f"{'':8}{'utterances/s':>14}{'hours of audio/s':>18}   per worker, segments of {args.segment_seconds:g} s"
+        )
         for name, values in rates.items():
             rate = statistics.median(values)
             print(f"{name:8}{rate:14.0f}{rate * args.segment_seconds / 3600:18.3f}")

@@ -4,8 +4,8 @@
 
 Every row is a process of its own on the device that there is (small sizes on a CPU), trained on synthetic shards with
 the discriminators of the model, or small ones where it has none. `rest` is what of the whole step is none of the parts:
-the codec's losses and backward pass, the judgement, the optimizers. `peak` is the share of the arithmetic that one large
-matrix product reaches on this device in this precision, in the same process.
+the codec's losses and backward pass, the judgement, the optimizers. `peak` is the share of the arithmetic that one
+large matrix product reaches on this device in this precision, in the same process.
 """
 
 import argparse
@@ -28,7 +28,9 @@ MODES = {  # name -> mixed precision, TF32, backend of torch.compile
     "fp32 compiled": ("no", False, "inductor"),
     "bf16 compiled": ("bf16", False, "inductor"),
 }
-SMALL = "{periods: [2,3,5], period_channels: [8,16,32], windows: [1024,512], resolution_channels: 8, bands: [0.0,0.25,1.0]}"
+SMALL = (
+    "{periods: [2,3,5], period_channels: [8,16,32], windows: [1024,512], resolution_channels: 8, bands: [0.0,0.25,1.0]}"
+)
 
 
 def seconds(function: Callable[[], object], steps: int) -> float:
@@ -138,7 +140,16 @@ def main() -> None:
     for batch in args.batch:
         size, length = batch.split("x")
         for mode in args.modes:
-            options = ["--model", args.model, "--batch", batch, "--steps", args.steps, "--num-workers", args.num_workers]
+            options = [
+                "--model",
+                args.model,
+                "--batch",
+                batch,
+                "--steps",
+                args.steps,
+                "--num-workers",
+                args.num_workers,
+            ]
             options += ["--teacher", args.teacher] if args.teacher else []
             result = subprocess.run(
                 [sys.executable, __file__, "--one", mode, *map(str, options)],
@@ -152,8 +163,9 @@ def main() -> None:
             row["rest"] = row["whole"] - sum(row[name] for name in ("loader", "forward", "teacher", "discriminator"))
             times = "".join(f"{1000 * row[name]:14.0f}" for name in parts)
             rate = 1 / row["whole"]
+            audio = rate * int(size) * float(length)
             peak = f"{100 * row['peak']:13.0f}%" if row["peak"] else f"{'':>14}"
-            print(f"{batch:8}{mode:15}{times}{rate:14.2f}{rate * int(size) * float(length):14.1f}{row['memory']:14.1f}{peak}")
+            print(f"{batch:8}{mode:15}{times}{rate:14.2f}{audio:14.1f}{row['memory']:14.1f}{peak}")
 
 
 if __name__ == "__main__":

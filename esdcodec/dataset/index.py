@@ -8,8 +8,8 @@ import json
 import os
 import tarfile
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class ShardIndex:
 
 
 def shard_index(shard: str | Path) -> ShardIndex:
-    """The index of a local shard, from its cache `SHARD.index` (or the user's cache folder) where that is up to date."""
+    """The index of a local shard, from its cache beside it (or in the user's cache folder) where that is up to date."""
     path = Path(shard)
     status = path.stat()
     for cache in _caches(path):
@@ -108,11 +108,12 @@ def build(shard: Path) -> ShardIndex:
             except MetadataError as error:
                 index.broken.append((key, str(error)))
                 continue
-            for column, value in (
-                (index.keys, key), (index.offsets, offset), (index.sizes, size), (index.durations, known.duration),
-                (index.dnsmos, known.dnsmos), (index.languages, known.language),
-            ):  # fmt: skip
-                column.append(value)  # type: ignore[attr-defined]
+            index.keys.append(key)
+            index.offsets.append(offset)
+            index.sizes.append(size)
+            index.durations.append(known.duration)
+            index.dnsmos.append(known.dnsmos)
+            index.languages.append(known.language)
     return index
 
 

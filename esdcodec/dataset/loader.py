@@ -44,7 +44,9 @@ class Source:
         sources = []
         for part in setting:
             if not isinstance(part, Mapping) or set(part) != {"shards", "weight"} or not part["weight"] > 0:
-                raise ValueError(f"data.train: every corpus of a mix needs `shards` and a positive `weight`, not {part}")
+                raise ValueError(
+                    f"data.train: every corpus of a mix needs `shards` and a positive `weight`, not {part}"
+                )
             sources.append(cls(list_shards(part["shards"]), float(part["weight"])))
         return sources
 
@@ -75,7 +77,7 @@ class Reader:
     ) -> "Training":
         """Endless shuffled batches of several corpora; broken entries found by indexing go to `tally`."""
         shards = [shard for source in sources for shard in source.shards]
-        common = {
+        common: dict[str, Any] = {
             "segment_length": segment_length,
             "sample_rate": self.sample_rate,
             "batch_size": self.batch_size,
@@ -84,7 +86,9 @@ class Reader:
         }
         if any(map(streams, shards)):
             if len(sources) > 1:
-                raise ValueError("corpora of remote, piped or compressed shards cannot be mixed by weight: download them")
+                raise ValueError(
+                    "corpora of remote, piped or compressed shards cannot be mixed by weight: download them"
+                )
 
             def stream(place: int) -> Dataset:
                 return Stream(
@@ -100,7 +104,9 @@ class Reader:
             return Training(self, stream, epoch_size=None)
         seconds = segment_length / self.sample_rate
         self._index(shards)
-        corpora = [Corpus(s.shards, self.filters, per_utterance=per_utterance, segment_seconds=seconds) for s in sources]
+        corpora = [
+            Corpus(s.shards, self.filters, per_utterance=per_utterance, segment_seconds=seconds) for s in sources
+        ]
         for corpus in corpora:
             log.info(
                 "%d utterances, %.1f hours, in %d shards; dropped: %s; broken: %d",
@@ -123,7 +129,11 @@ class Reader:
 
     def validation(self, shards: Sequence[str], *, segment_length: int) -> DataLoader:
         """Every utterance once, from its middle, shared between the ranks."""
-        common = {"segment_length": segment_length, "sample_rate": self.sample_rate, "batch_size": self.batch_size}
+        common: dict[str, Any] = {
+            "segment_length": segment_length,
+            "sample_rate": self.sample_rate,
+            "batch_size": self.batch_size,
+        }
         if any(map(streams, shards)):
             dataset: Dataset = Stream(shards, self.filters, rank=self.rank, n_ranks=self.n_ranks, **common)
             return DataLoader(dataset, batch_size=None)

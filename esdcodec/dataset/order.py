@@ -46,7 +46,7 @@ class Order:
             starts = self._windows(-1)[0]
             shard = bisect_right(starts, place) - 1
             return epoch, shard, place - starts[shard]
-        starts, windows = self._windows(epoch)
+        starts = self._windows(epoch)[0]
         window = bisect_right(starts, place) - 1
         shard, item = self._shuffled(epoch, window)[place - starts[window]]
         return epoch, int(shard), int(item)

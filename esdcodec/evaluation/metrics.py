@@ -17,7 +17,7 @@ def si_sdr(estimate: Waveform, reference: Waveform) -> float:
 
 
 def stoi(estimate: Waveform, reference: Waveform, sample_rate: int) -> float | None:
-    """Short-time objective intelligibility (Taal et al. 2011), by pystoi; None where there is too little speech for it."""
+    """Short-time objective intelligibility (Taal et al. 2011), by pystoi; None where there is too little speech."""
     import pystoi
 
     with warnings.catch_warnings():

@@ -50,8 +50,8 @@ def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], *, keep:
     accelerator.wait_for_everyone()
     if problem is not None and accelerator.is_main_process:
         log.error(
-            "CHECKPOINT NOT WRITTEN at step %d (%s). Training goes on, and the checkpoints before are intact: make room "
-            "in %s",
+            "CHECKPOINT NOT WRITTEN at step %d (%s). Training goes on, and the checkpoints before are intact: make "
+            "room in %s",
             state["step"],
             problem,
             folder,

@@ -35,7 +35,11 @@ def load_discriminator(discriminator: nn.Module, source: str | Path) -> None:
         raise WeightsError(f"{source} holds no discriminators ({DISCRIMINATOR}): give a trainer's export or checkpoint")
     tensors, _ = read_tensors(file)
     expected = discriminator.state_dict()
-    differing = [n for n in {*tensors, *expected} if n not in tensors or n not in expected or tensors[n].shape != expected[n].shape]
+    differing = [
+        n
+        for n in {*tensors, *expected}
+        if n not in tensors or n not in expected or tensors[n].shape != expected[n].shape
+    ]
     if differing:
         raise WeightsError(
             f"{file} does not fit model.discriminator: {len(differing)} tensors differ, such as {min(differing)}"

@@ -1,4 +1,4 @@
-"""What a run shows of itself: averages over a window, a line to read, warnings that name a disease, sounds, pictures."""
+"""What a run shows of itself: averages over a window, a line to read, the names of diseases, sounds, pictures."""
 
 import time
 from collections import defaultdict
@@ -69,15 +69,15 @@ class Window:
         perplexity = values["perplexity/semantic"]
         if perplexity < COLLAPSED * shown:
             found.append(
-                f"semantic codebook collapse: {perplexity:.1f} entries are as good as in use, of {entries}. Distil from a "
-                "teacher, or set trainer.continuous_steps and trainer.fit_batches; a lower learning rate and longer "
-                "warm-up help"
+                f"semantic codebook collapse: {perplexity:.1f} entries are as good as in use, of {entries}. Distil "
+                "from a teacher, or set trainer.continuous_steps and trainer.fit_batches; a lower learning rate and "
+                "longer warm-up help"
             )
         real, fake = values.get("discriminator/real", 0.0), values.get("discriminator/fake", 0.0)
         if real - fake > DOMINATED:
             found.append(
-                f"discriminator dominance: D(real) {real:.2f}, D(fake) {fake:.2f}, so the codec learns nothing from them. "
-                "Lower trainer.discriminator.lr, or raise trainer.discriminator_start"
+                f"discriminator dominance: D(real) {real:.2f}, D(fake) {fake:.2f}, so the codec learns nothing from "
+                "them. Lower trainer.discriminator.lr, or raise trainer.discriminator_start"
             )
         if values["data/wait"] > STARVED:
             found.append(

@@ -56,7 +56,7 @@ class W2vBert(nn.Module):
 
     @torch.no_grad()
     def forward(self, input_features: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``[B, F, 160]`` and their mask ``[B, F]`` -> target ``[B, D, L]``, its mask ``[B, L]``, L = F / pool.
+        """Features ``[B, F, 160]`` and their mask ``[B, F]`` -> target ``[B, D, F / pool]`` and its mask.
 
         A frame of the target counts where all the frames that it is the mean of do.
         """

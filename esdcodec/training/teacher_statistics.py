@@ -69,7 +69,11 @@ def main() -> None:
     device = best_device()
     teacher = W2vBert(args.teacher, layer=args.layer).place(device)
     reader = Reader(
-        Filters(), sample_rate=TEACHER_RATE, batch_size=args.batch_size, num_workers=args.num_workers, max_broken_share=0.05
+        Filters(),
+        sample_rate=TEACHER_RATE,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        max_broken_share=0.05,
     )
     training = reader.training(
         Source.parse(args.shards),

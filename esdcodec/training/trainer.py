@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,7 @@ class Trainer:
         # the data's lists first: a missing shard is said before a large teacher is loaded
         sources = Source.parse(config.data.train)
         held_out = list_shards(config.data.validation) if config.data.validation else None
-        if settings.init:
-            codec = load(settings.init, device="cpu").train()
-        else:
-            codec = ESDCodec(**config.model.codec)
+        codec = load(settings.init, device="cpu") if settings.init else ESDCodec(**config.model.codec)
         discriminator = Discriminator(**config.model.discriminator) if config.model.discriminator else None
         if discriminator is not None and settings.init_discriminator:
             load_discriminator(discriminator, settings.init_discriminator)
@@ -387,8 +385,8 @@ class Trainer:
             good = checkpoint.every(self.folder)
             raise FloatingPointError(
                 f"{self.skipped_in_a_row} steps in a row were not finite (trainer.max_skipped_steps). The last good "
-                f"checkpoint is {good[-1] if good else 'none'}: lower the learning rate or lengthen the warm-up, and go "
-                "on from it"
+                f"checkpoint is {good[-1] if good else 'none'}: lower the learning rate or lengthen the warm-up, "
+                "and go on from it"
             )
 
     def _fit_to_latents(self, batches: Iterator[Batch]) -> None:
@@ -431,9 +429,9 @@ class Trainer:
     def _status(self, status: str) -> None:
         """For scripts: what became of the run, in `status.json`."""
         if self.accelerator.is_main_process:
-            partial = self.folder / ".status.json.partial"
-            checkpoint.attempt(lambda: partial.write_text(json.dumps({"status": status, "step": self.step})))
-            checkpoint.attempt(lambda: os.replace(partial, self.folder / "status.json"))
+            unfinished = self.folder / ".status.json.partial"
+            checkpoint.attempt(lambda: unfinished.write_text(json.dumps({"status": status, "step": self.step})))
+            checkpoint.attempt(lambda: os.replace(unfinished, self.folder / "status.json"))
 
     def _log(self) -> None:
         reasons: Counter[str] = sum(gather_object([self.tally.reasons()]), Counter())
@@ -515,13 +513,15 @@ class Trainer:
             return
         if self.accelerator.is_main_process:
             discriminator = (
-                self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False) if self.adversarial else None
+                self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False)
+                if self.adversarial
+                else None
             )
             names = ["export", "export_best"] if checkpoint.best(self.folder) == saved else ["export"]
-            for name in names:
-                problem = checkpoint.attempt(lambda: export(self.folder / name, self.exported_codec, discriminator))
+            for folder in (self.folder / name for name in names):
+                problem = checkpoint.attempt(partial(export, folder, self.exported_codec, discriminator))
                 if problem:
-                    log.error("%s not written (%s)", self.folder / name, problem)
+                    log.error("%s not written (%s)", folder, problem)
         log.info("step %d: wrote %s", self.step, saved)
 
     def _resume(self) -> None:

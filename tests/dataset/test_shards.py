@@ -53,7 +53,13 @@ class TestListing:
 
     @pytest.mark.parametrize(
         ("shard", "streamed"),
-        [("a.tar", False), ("/x/a.tar", False), ("a.tar.gz", True), ("pipe:cat a.tar", True), ("https://h/a.tar", True)],
+        [
+            ("a.tar", False),
+            ("/x/a.tar", False),
+            ("a.tar.gz", True),
+            ("pipe:cat a.tar", True),
+            ("https://h/a.tar", True),
+        ],
     )
     def test_which_can_only_be_read_from_front_to_back(self, shard, streamed):
         assert streams(shard) == streamed

@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
+from conftest import TINY, speech
 from torch import nn
 
+from esdcodec.model_codec import ESDCodec
 from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, Snake, snake
 
 
@@ -123,3 +125,11 @@ def test_convnext_block_without_layer_scale_is_layer_scale_one():
     scaled.load_state_dict(plain.state_dict(), strict=False)
     x = torch.randn(2, 4, 5)
     torch.testing.assert_close(plain(x), scaled(x))
+
+
+def test_torch_compile_sees_one_graph():
+    """Every break costs a training step a return to Python; after a few of one kind, it is no longer compiled."""
+    codec = ESDCodec(**TINY).train()
+    found = torch._dynamo.explain(codec)(speech(0.2), torch.tensor([3]))
+    torch._dynamo.reset()
+    assert found.graph_count == 1, [reason.reason for reason in found.break_reasons]

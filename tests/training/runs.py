@@ -16,7 +16,9 @@ from esdcodec.training.trainer import Trainer
 ROOT = Path(__file__).parents[2]
 # accelerate's own word for a CPU: `--cpu` of its launcher starts one process whatever it is told
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-SMALL = "model.discriminator={periods: [2], period_channels: [4], windows: [512], resolution_channels: 2, bands: [0, 1]}"
+SMALL = (
+    "model.discriminator={periods: [2], period_channels: [4], windows: [512], resolution_channels: 2, bands: [0, 1]}"
+)
 
 
 def train(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:

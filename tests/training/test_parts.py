@@ -84,7 +84,9 @@ class TestTeacher:
         mask = torch.ones(2, 9)
         mask[1, 5:] = 0
         expected = torch.cat([(latent - F.pad(target, (0, 1)))[0, :, :9], (latent[..., :9] - target)[1, :, :5]], 1)
-        assert distillation_loss(latent, target, mask).item() == pytest.approx(expected.square().mean().item(), rel=1e-5)
+        assert distillation_loss(latent, target, mask).item() == pytest.approx(
+            expected.square().mean().item(), rel=1e-5
+        )
         whole = distillation_loss(latent, target, torch.ones(2, 9))
         torch.testing.assert_close(whole, distillation_loss(latent, target))
 
@@ -120,7 +122,9 @@ class TestStatistics:
     def test_of_a_corpus_are_those_of_its_frames_and_are_read_back(self, w2v_bert, shards, tmp_path, monkeypatch):
         file = tmp_path / "stats.pt"
         command = ("x", str(w2v_bert), str(shards), str(file), "--layer", "2", "--hours", str(8 * 1.5 / 3600))
-        monkeypatch.setattr("sys.argv", [*command, "--segment-seconds", "1.5", "--batch-size", "1", "--num-workers", "0"])
+        monkeypatch.setattr(
+            "sys.argv", [*command, "--segment-seconds", "1.5", "--batch-size", "1", "--num-workers", "0"]
+        )
         monkeypatch.setattr(teacher_statistics, "best_device", lambda: torch.device("cpu"))
         teacher_statistics.main()
         assert set(torch.load(file)) == {"mean", "var"}

@@ -206,7 +206,7 @@ class TestOptions:
 
     def test_discriminators_of_other_sizes_or_none_are_refused(self, shards, tmp_path):
         first = self.run(shards, tmp_path / "first")
-        with pytest.raises(WeightsError, match="does not fit model.discriminator"):
+        with pytest.raises(WeightsError, match=r"does not fit model\.discriminator"):
             train(
                 f"machine.shards={shards}", f"trainer.output_dir={tmp_path}/b",
                 f"trainer.init_discriminator={first}/checkpoint-00000002",
