@@ -89,7 +89,13 @@ def main() -> None:
         started = time.perf_counter()
         reader = Reader(Filters(), sample_rate=SAMPLE_RATE, batch_size=BATCH_SIZE, num_workers=0, max_broken_share=1)
         training = reader.training(
-            Source.parse(source), segment_length=length, per_utterance=1, shuffle_buffer=1000, seed=0, tally=Tally()
+            Source.parse(source),
+            segment_length=length,
+            per_utterance=1,
+            shuffle_buffer=1000,
+            shuffle_window=20000,
+            seed=0,
+            tally=Tally(),
         )
         print(f"index of {len(list_shards(source))} shards: {time.perf_counter() - started:.2f} s, once")
         ways = {"plain": plain(list_shards(source), length, 0), "ours": training.batches(0)}

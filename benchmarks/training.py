@@ -75,7 +75,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             f"model={args.model}", f"machine.shards={shards}", f"trainer.output_dir={folder}/run",
             f"trainer.batch_size={size}", f"data.segment_speech.segment_length={round(float(length) * 24000)}",
             f"trainer.mixed_precision={precision}", f"trainer.tf32={tf32}", "trainer.tracker=null",
-            f"data.num_workers={args.num_workers}", "data.shuffle_buffer=10",
+            f"data.num_workers={args.num_workers}", "data.shuffle_window=10",
         ]  # fmt: skip
         if args.teacher:
             overrides.append(f"+model.teacher={{path: {args.teacher}, statistics: null, layer: 17, pool: 2}}")

@@ -54,14 +54,14 @@ class Corpus:
             self.utterances += len(kept)
             self.unreadable += bool(index.broken) and not len(index)
             self.broken += [Skip(shard, key, reason) for key, reason in index.broken]
-        self._cached = lru_cache(32)(self._load)
+        self._cached = lru_cache(64)(self._load)
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_cached"}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._cached = lru_cache(32)(self._load)
+        self._cached = lru_cache(64)(self._load)
 
     def _starts(self, index: ShardIndex, kept: Sequence[int]) -> list[int]:
         """Where the segments of each utterance begin among those of its shard, and their number."""
@@ -97,7 +97,7 @@ class Segments(Dataset):
         segment_length: samples of a segment.
         sample_rate: Hz, of the segments.
         batch_size: segments of a batch.
-        shuffle_buffer: items among which the order is random; 0 reads as it lies, each once, from the middle.
+        shuffle_window: items among which the order is random; 0 reads as it lies, each once, from the middle.
         seed: of the order and the crops.
         extract: computes the teacher's inputs.
     """
@@ -110,7 +110,7 @@ class Segments(Dataset):
         sample_rate: int,
         batch_size: int,
         weights: Sequence[float] = (1.0,),
-        shuffle_buffer: int = 0,
+        shuffle_window: int = 0,
         seed: int = 0,
         extract: FeatureExtractor | None = None,
     ) -> None:
@@ -122,11 +122,11 @@ class Segments(Dataset):
                     f"data.filters (dropped: {dict(corpus.dropped)}, broken: {len(corpus.broken)})"
                 )
         self.orders = [
-            Order(corpus.counts, buffer=shuffle_buffer, seed=f"{seed}/{i}") for i, corpus in enumerate(self.corpora)
+            Order(corpus.counts, window=shuffle_window, seed=f"{seed}/{i}") for i, corpus in enumerate(self.corpora)
         ]
         self.mix = Mix(weights, seed)
         self.segment_length, self.sample_rate, self.batch_size = segment_length, sample_rate, batch_size
-        self.shuffled, self.seed, self.extract = shuffle_buffer > 0, seed, extract
+        self.shuffled, self.seed, self.extract = shuffle_window > 0, seed, extract
 
     def __len__(self) -> int:
         """Segments in an epoch of all corpora."""

@@ -71,17 +71,22 @@ class Reader:
         segment_length: int,
         per_utterance: int | None,
         shuffle_buffer: int,
+        shuffle_window: int,
         seed: int,
         tally: Tally,
         extract: FeatureExtractor | None = None,
     ) -> "Training":
-        """Endless shuffled batches of several corpora; broken entries found by indexing go to `tally`."""
+        """Endless shuffled batches of several corpora; broken entries found by indexing go to `tally`.
+
+        Args:
+            shuffle_buffer: segments that every worker holds to shuffle a stream.
+            shuffle_window: items of indexed shards among which the order is random; it costs nothing.
+        """
         shards = [shard for source in sources for shard in source.shards]
         common: dict[str, Any] = {
             "segment_length": segment_length,
             "sample_rate": self.sample_rate,
             "batch_size": self.batch_size,
-            "shuffle_buffer": max(1, shuffle_buffer),
             "extract": extract,
         }
         if any(map(streams, shards)):
@@ -95,6 +100,7 @@ class Reader:
                     shards,
                     self.filters,
                     per_utterance=per_utterance,
+                    shuffle_buffer=max(1, shuffle_buffer),
                     seed=f"{seed}/{place}",
                     rank=self.rank,
                     n_ranks=self.n_ranks,
@@ -124,7 +130,8 @@ class Reader:
             readable = len(corpus.shards) - corpus.unreadable
             broken["in an unreadable shard"] += corpus.unreadable * (corpus.utterances // max(1, readable) - 1)
         check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
-        segments = Segments(corpora, weights=[s.weight for s in sources], seed=seed, **common)
+        weights = [source.weight for source in sources]
+        segments = Segments(corpora, weights=weights, shuffle_window=max(1, shuffle_window), seed=seed, **common)
         return Training(self, lambda place: segments, epoch_size=len(segments))
 
     def validation(self, shards: Sequence[str], *, segment_length: int) -> DataLoader:

@@ -19,30 +19,30 @@ class Order:
     """Endless epochs over the items of shards, every item once in each.
 
     The shards of an epoch come in a random order, and items are shuffled within windows of as many consecutive shards
-    as hold `buffer` items; with `buffer=0` all is as it lies.
+    as hold `window` items; with `window=0` all is as it lies.
 
     Args:
         counts: items in each shard.
         seed: of the order; every epoch has its own.
     """
 
-    def __init__(self, counts: Sequence[int], *, buffer: int, seed: object) -> None:
-        self.counts, self.buffer, self.seed = list(counts), buffer, seed
+    def __init__(self, counts: Sequence[int], *, window: int, seed: object) -> None:
+        self.counts, self.window, self.seed = list(counts), window, seed
         self.size = sum(self.counts)
         # instance caches: a worker walks through an epoch, so the last ones are the ones needed
         self._windows = lru_cache(2)(self._make_windows)
         self._shuffled = lru_cache(4)(self._make_shuffled)
 
     def __getstate__(self) -> tuple:
-        return self.counts, self.buffer, self.seed
+        return self.counts, self.window, self.seed
 
     def __setstate__(self, state: tuple) -> None:
-        self.__init__(state[0], buffer=state[1], seed=state[2])  # type: ignore[misc]
+        self.__init__(state[0], window=state[1], seed=state[2])  # type: ignore[misc]
 
     def __getitem__(self, place: int) -> tuple[int, int, int]:
         """Epoch, shard and item in the shard, of a place."""
         epoch, place = divmod(place, self.size)
-        if not self.buffer:
+        if not self.window:
             starts = self._windows(-1)[0]
             shard = bisect_right(starts, place) - 1
             return epoch, shard, place - starts[shard]
@@ -61,9 +61,9 @@ class Order:
         for shard in shards:
             if room <= 0:
                 windows.append([])
-                room = self.buffer or 1
+                room = self.window or 1
             windows[-1].append(shard)
-            room -= self.counts[shard] if self.buffer else 1
+            room -= self.counts[shard] if self.window else 1
         sizes = [sum(self.counts[shard] for shard in window) for window in windows]
         return list(accumulate(sizes, initial=0))[:-1], windows
 

@@ -80,6 +80,7 @@ def main() -> None:
         segment_length=round(args.segment_seconds * TEACHER_RATE),
         per_utterance=1,
         shuffle_buffer=1000,
+        shuffle_window=20000,
         seed=0,
         tally=Tally(),
         extract=FeatureExtraction(args.teacher, TEACHER_RATE),

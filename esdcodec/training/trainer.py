@@ -1,12 +1,10 @@
 """The trainer: a codec, its discriminators and its teacher, on Accelerate."""
 
-import json
 import logging
-import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -38,11 +36,12 @@ from ..model_codec.losses import (
     weighted_sum,
 )
 from ..pretrained import load
-from . import checkpoint, environment
+from . import checkpoint
 from .export import export, load_discriminator
 from .initialise import fit_to_latents
 from .interruption import Interrupted, Interruption
 from .monitor import Window, log_sounds, progress_line
+from .records import Records
 from .schedule import warmup_cosine
 from .validation import Scores, n_quantizers_shown
 
@@ -72,6 +71,7 @@ class Trainer:
         torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
         logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file of a checkpoint
         set_seed(settings.seed)
+        self.records = Records(self.accelerator, config)
         self.step = 0
         self.place = 0  # segments that all ranks have read
         self.audio_seconds = 0.0  # of them
@@ -154,6 +154,7 @@ class Trainer:
             segment_length=segments.segment_length,
             per_utterance=segments.per_utterance,
             shuffle_buffer=data.shuffle_buffer,
+            shuffle_window=data.shuffle_window,
             seed=self.config.trainer.seed,
             tally=self.tally,
             extract=extract,
@@ -196,18 +197,18 @@ class Trainer:
             FloatingPointError: `trainer.max_skipped_steps` steps in a row were not finite.
         """
         self._resume()
-        self._start_records()
+        self.records.start(self.step)
         batches = self.training.batches(self.place)
         try:
             with Interruption() as self.interruption:
                 self._train(batches)
         except BaseException as error:
-            self._status("interrupted" if isinstance(error, Interrupted) else f"failed: {error!r}")
+            self.records.status("interrupted" if isinstance(error, Interrupted) else f"failed: {error!r}", self.step)
             raise
         finally:
             batches.close()
-            self._report(self.accelerator.end_training)
-        self._status("finished")
+            self.records.attempt(self.accelerator.end_training, self.step)
+        self.records.status("finished", self.step)
 
     def _train(self, batches: Iterator[Batch]) -> None:
         settings = self.config.trainer
@@ -402,37 +403,6 @@ class Trainer:
 
     # ---- what is seen and kept --------------------------------------------------------------------------------------
 
-    def _start_records(self) -> None:
-        self.environment = environment.describe()
-        if self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(self.config, self.folder / "config.yaml", resolve=True)
-            (self.folder / "environment.json").write_text(json.dumps(self.environment, indent=1))
-        self._status("running")
-        self._start_trackers()
-
-    def _start_trackers(self) -> None:
-        options = OmegaConf.to_container(self.config.trainer.tracker_options)
-        if self.config.trainer.tracker == "tensorboard":
-            options = {"purge_step": self.step + 1, **options}  # what a killed run said after its last checkpoint
-        self.accelerator.trackers = []
-        self.accelerator.init_trackers("esdcodec", init_kwargs={self.config.trainer.tracker: options})
-
-    def _report(self, report: Callable[[], None]) -> None:
-        """Hand something to the trackers, if the disk has room for it."""
-        try:
-            report()
-        except OSError as error:
-            log.error("step %d could not be reported (%s): make room in %s", self.step, error, self.folder)
-            checkpoint.attempt(self._start_trackers)  # a writer that has met a full disk writes no more
-
-    def _status(self, status: str) -> None:
-        """For scripts: what became of the run, in `status.json`."""
-        if self.accelerator.is_main_process:
-            unfinished = self.folder / ".status.json.partial"
-            checkpoint.attempt(lambda: unfinished.write_text(json.dumps({"status": status, "step": self.step})))
-            checkpoint.attempt(lambda: os.replace(unfinished, self.folder / "status.json"))
-
     def _log(self) -> None:
         reasons: Counter[str] = sum(gather_object([self.tally.reasons()]), Counter())
         used = sum(gather_object([self.tally.used]))
@@ -446,7 +416,7 @@ class Trainer:
         }
         if self.adversarial:
             values["lr/discriminator"] = self.d_schedule.get_last_lr()[0]
-        self._report(lambda: self.accelerator.log(values, step=self.step))
+        self.records.track(values, self.step)
         log.info(progress_line(self.step, self.config.trainer.max_steps, values))
         for disease in self.window.diseases(values):
             log.warning(disease)
@@ -473,7 +443,7 @@ class Trainer:
         used = scores.usage.used()
         values = {f"validation/{name}": value for name, value in means.items()}
         values |= {"validation/usage_semantic": used[0], "validation/usage_acoustic": sum(used[1:]) / len(used[1:])}
-        self._report(lambda: self.accelerator.log(values, step=self.step))
+        self.records.track(values, self.step)
         log.info("step %d: %s", self.step, "  ".join(f"{k.split('/')[1]} {v:.3f}" for k, v in values.items()))
 
     @torch.no_grad()
@@ -494,7 +464,7 @@ class Trainer:
                     rate = codec.subband_sample_rate if name == "subband" else codec.sample_rate
                     sounds[f"{i}_{name}"] = sound[0, 0].float().cpu().numpy(), rate
         codec.train()
-        self._report(lambda: log_sounds(self.accelerator, sounds, self.step))
+        self.records.attempt(lambda: log_sounds(self.accelerator, sounds, self.step), self.step)
 
     def _save(self) -> None:
         state = {
@@ -505,7 +475,7 @@ class Trainer:
             "skipped_in_a_row": self.skipped_in_a_row,
             "score": self.score,
             "networks": self.networks,
-            "environment": self.environment,
+            "environment": self.records.environment,
             "config": OmegaConf.to_container(self.config, resolve=True),
         }
         saved = checkpoint.save(self.accelerator, self.folder, state, keep=self.config.trainer.keep_checkpoints)

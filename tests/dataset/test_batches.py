@@ -55,6 +55,7 @@ def training(source, *, place=0, n=None, seed=0, per_utterance=1, extract=None, 
             segment_length=length,
             per_utterance=per_utterance,
             shuffle_buffer=buffer,
+            shuffle_window=buffer,
             seed=seed,
             tally=tally,
             extract=extract,
@@ -306,7 +307,13 @@ class TestBroken:
         gone = list_shards(str(corpus))[1]
         training(corpus, n=1)  # indexed now
         made = reader().training(
-            Source.parse(str(corpus)), segment_length=4800, per_utterance=1, shuffle_buffer=4, seed=0, tally=Tally()
+            Source.parse(str(corpus)),
+            segment_length=4800,
+            per_utterance=1,
+            shuffle_buffer=4,
+            shuffle_window=4,
+            seed=0,
+            tally=Tally(),
         )
         os.remove(gone)
         batches = list(islice(made.batches(0), 12))

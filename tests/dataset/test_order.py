@@ -18,8 +18,8 @@ def everything(counts) -> set[tuple[int, int]]:
 
 @given(COUNTS, st.integers(0, 100), st.integers(0, 3))
 @settings(deadline=None)
-def test_every_epoch_holds_every_item_once(counts, buffer, seed):
-    order = Order(counts, buffer=buffer, seed=seed)
+def test_every_epoch_holds_every_item_once(counts, window, seed):
+    order = Order(counts, window=window, seed=seed)
     for epoch in range(2):
         found = [order[epoch * order.size + i] for i in range(order.size)]
         assert {e for e, _, _ in found} == {epoch}
@@ -29,29 +29,29 @@ def test_every_epoch_holds_every_item_once(counts, buffer, seed):
 
 def test_every_epoch_and_every_seed_has_its_own_order():
     def epoch(seed, number):
-        order = Order([20] * 10, buffer=50, seed=seed)
+        order = Order([20] * 10, window=50, seed=seed)
         return [order[number * 200 + i][1:] for i in range(200)]
 
     assert epoch(0, 0) == epoch(0, 0)
     assert len({tuple(epoch(seed, number)) for seed in range(2) for number in range(3)}) == 6
 
 
-def test_items_are_shuffled_beyond_their_shard_but_not_beyond_the_buffer():
-    order = Order([100] * 100, buffer=1000, seed=0)
+def test_items_are_shuffled_beyond_their_shard_but_not_beyond_the_window():
+    order = Order([100] * 100, window=1000, seed=0)
     shards = [order[i][1] for i in range(1000)]
     assert len(set(shards)) == 10
     assert len(set(shards[:100])) > 5
 
 
-def test_without_a_buffer_all_is_as_it_lies():
-    order = Order([2, 0, 3], buffer=0, seed=0)
+def test_without_a_window_all_is_as_it_lies():
+    order = Order([2, 0, 3], window=0, seed=0)
     assert [order[i] for i in range(7)] == [
         (0, 0, 0), (0, 0, 1), (0, 2, 0), (0, 2, 1), (0, 2, 2), (1, 0, 0), (1, 0, 1),
     ]  # fmt: skip
 
 
 def test_any_place_can_be_asked_for_at_once():
-    order = Order([7, 3, 9], buffer=5, seed=1)
+    order = Order([7, 3, 9], window=5, seed=1)
     straight = [order[i] for i in range(60)]
     again = pickle.loads(pickle.dumps(order))
     assert [again[i] for i in reversed(range(60))] == straight[::-1]

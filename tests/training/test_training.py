@@ -25,7 +25,7 @@ def test_the_documented_command_with_everything_in_it(shards, w2v_bert, tmp_path
         f"machine.w2v_bert={w2v_bert}",
         f"+model.teacher={{path: {w2v_bert}, statistics: {w2v_bert}/stats.pt, layer: 2, pool: 2}}",
         "data.num_workers=1",
-        "data.shuffle_buffer=4",
+        "data.shuffle_window=4",
         "data.segment_speech.segment_length=48000",  # longer than the utterances: the rest is masked
         "trainer.batch_size=3",
         "trainer.max_steps=3",
