@@ -139,13 +139,14 @@ def test_a_full_disk_does_not_end_a_run(shards, straight, tmp_path):
     assert same_end(tmp_path, straight)
 
 
-class TestResume:
-    @pytest.fixture(scope="class")
-    def finished(self, shards, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("finished")
-        train(*in_process(shards, folder, 3))
-        return folder
+@pytest.fixture(scope="module")
+def finished(shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    train(*in_process(shards, folder, 3))
+    return folder
 
+
+class TestResume:
     @pytest.fixture
     def run(self, finished, shards, tmp_path):
         shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
