@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..evaluation.cli import add_parser as add_evaluate
+
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"
 
@@ -34,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
     command.add_argument("--output", type=Path, default=Path("reconstructed"), help="folder (default: %(default)s)")
     command.add_argument("--plot", action="store_true", help="also write a PNG with both spectrograms and the codes")
+    add_evaluate(commands)
     return main
 
 
@@ -94,6 +97,10 @@ def run_roundtrip(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.command == "evaluate":
+        from ..evaluation.cli import run as run_evaluate
+
+        return run_evaluate(args)
     return run_roundtrip(args)
 
 
