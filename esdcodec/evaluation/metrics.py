@@ -251,7 +251,12 @@ def _load_pitch() -> Callable[[Pair], Scores]:
     )
 
     def track(waveform: Waveform) -> tuple[np.ndarray, np.ndarray]:
-        pitch, periodicity = predict(torch.from_numpy(waveform)[None])
+        state = np.random.get_state()  # noqa: NPY002
+        np.random.seed(0)  # noqa: NPY002  torchcrepe dithers: two readings of one recording must be the same
+        try:
+            pitch, periodicity = predict(torch.from_numpy(waveform)[None])
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
         return pitch[0].numpy(), periodicity[0].numpy() > voiced_above
 
     @lru_cache(2)  # the systems of one file come one after the other
