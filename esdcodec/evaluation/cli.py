@@ -37,6 +37,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument("--metrics", nargs="+", help="(default: all whose packages are installed)")
     command.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     command.add_argument("--keep", action="store_true", help="keep the decoded files, below --output/decoded")
+    command.add_argument(
+        "--html", action="store_true", help="also write report.html, to look at and to listen (with --keep)"
+    )
     command.add_argument("--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)")
 
 
@@ -76,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         tuple((pair.split("=", 1)[0], Path(pair.split("=", 1)[1])) for pair in args.decoded),
         tuple(args.peers),
         tuple((pair.split("=", 1)[0], pair.split("=", 1)[1]) for pair in args.commands),
-        args.output / "decoded" if args.keep else None,
+        args.output / "decoded" if args.keep or args.html else None,
     )
     try:
         codebook_sizes = load(plan.model, device="cpu").codebook_sizes if plan.model else ()
@@ -103,6 +106,10 @@ def run(args: argparse.Namespace) -> int:
         write_json(summary, codebooks, args.output / "summary.json")
         text = table(summary)
         (args.output / "summary.md").write_text(table(summary, intervals=True) + "\n", encoding="utf-8")
+        if args.html:
+            from .html import write_html
+
+            write_html(rows, summary, args.folder, args.output / "decoded", args.output / "report.html")
         print(text)
         if codebooks:
             print("entries used: " + ", ".join(f"{100 * book['used']:.0f} %" for book in codebooks))

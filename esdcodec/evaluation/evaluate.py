@@ -80,6 +80,11 @@ class Plan:
         return found
 
 
+def kept_file(output: Path, system: str, name: str) -> Path:
+    """Where the decoded file of a system is kept below `output`."""
+    return output / re.sub(r"[^\w.=-]+", "_", system) / Path(name).with_suffix(".wav")
+
+
 class Evaluator:
     """Scores one file after another through all systems of a plan."""
 
@@ -102,7 +107,7 @@ class Evaluator:
         try:
             decoded = run(file, waveform, SAMPLE_RATE)
             if self.plan.output is not None:
-                target = self.plan.output / re.sub(r"[^\w.=-]+", "_", system) / Path(name).with_suffix(".wav")
+                target = kept_file(self.plan.output, system, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write(target, decoded.waveform, SAMPLE_RATE)
             scores = score_pair(self.scorers, Pair(waveform, decoded.waveform, SAMPLE_RATE, transcript(file)))

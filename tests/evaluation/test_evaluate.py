@@ -222,6 +222,19 @@ class TestCommandLine:
             assert len(list(csv.DictReader(stream))) == 9
         assert len(list((out / "decoded/copy").rglob("*.wav"))) == 3
 
+    def test_a_report_to_look_at(self, folder, tmp_path):
+        out = tmp_path / "out"
+        (folder / "a&b.wav").write_bytes((folder / "one.wav").read_bytes())
+        args = ("--model", "none", "--metrics", "spectral", "--output", out, "--html")
+        assert self.run(folder, *args, "--command", "copy=cp {input} {output}", "<loud>=cp {input} {output}") == 0
+        text = (out / "report.html").read_text()
+        assert text.count("<audio") == 4 * 3  # each file: the original and both systems
+        assert text.count("<img") == 4 * 3
+        assert "a&amp;b.wav" in text
+        assert "&lt;loud&gt;" in text
+        assert "http" not in text  # nothing is fetched
+        assert "SI-SDR" in text
+
     def test_it_goes_on_where_it_was_stopped(self, folder, model, tmp_path, monkeypatch):
         out = tmp_path / "out"
         command = (folder, "--model", model, "--n-quantizers", "1", "--output", out, "--metrics", "spectral")

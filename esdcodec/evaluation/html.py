@@ -1,0 +1,113 @@
+"""The report as one HTML file that needs nothing else: table, players, spectrograms, the worst files first."""
+
+import base64
+import html
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from PIL import Image
+
+from ..audio import AudioFileError, Waveform, read
+from ..infer.plot import spectrogram_image
+from .evaluate import SAMPLE_RATE, Estimate, Row, kept_file
+from .report import COLUMNS
+
+WITH_PICTURES = 10  # files whose spectrograms are shown
+WITH_PLAYERS = 40  # files that can be heard
+RANKED_BY = (("distillmos", 1), ("stoi", 1), ("pesq_wb", 1), ("mel", -1))  # the first there is; 1: more is better
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; color: #1a1a1a; }
+table { border-collapse: collapse; } th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; } td small { color: #777; }
+.scroll { overflow-x: auto; } section { margin: 2rem 0; } h2 { font-size: 1.05rem; margin-bottom: .4rem; }
+.systems { display: flex; flex-wrap: wrap; gap: 1rem; } .system { width: 300px; } .system img { width: 300px; }
+.system audio { width: 300px; height: 34px; } .scores { color: #555; font-size: .85rem; }
+"""
+
+
+def write_html(
+    rows: Sequence[Row], summary: Mapping[str, Mapping[str, Any]], folder: Path, decoded: Path, file: Path
+) -> None:
+    """Write the report of `rows`: originals below `folder`, what systems made of them below `decoded`."""
+    by_file: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_file[row.file].append(row)
+    ranked = sorted(by_file, key=lambda name: _quality(by_file[name]))
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        f"<title>Codecs on {html.escape(folder.name)}</title><style>{STYLE}</style>",
+        f"<h1>Codecs on {html.escape(folder.name)}</h1>",
+        f"<p>{len(by_file)} files; means with half the width of their bootstrap 95 % interval.</p>",
+        _table(summary),
+        f"<h1>Files, the worst first</h1><p>The first {min(WITH_PICTURES, len(ranked))} with spectrograms.</p>",
+    ]
+    for place, name in enumerate(ranked[:WITH_PLAYERS]):
+        parts.append(_section(name, by_file[name], folder, decoded, pictures=place < WITH_PICTURES))
+    if len(ranked) > WITH_PLAYERS:
+        parts.append(f"<p>{len(ranked) - WITH_PLAYERS} better ones are in scores.csv.</p>")
+    file.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _quality(rows: Sequence[Row]) -> float:
+    """What files are ranked by: the mean over systems of the first score there is."""
+    for column, sign in RANKED_BY:
+        values = [row.scores[column] for row in rows if row.scores.get(column, float("nan")) == row.scores.get(column)]
+        if values:
+            return sign * sum(values) / len(values)
+    return 0.0
+
+
+def _table(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    columns = [name for name in COLUMNS if any(name in of for of in summary.values())]
+    head = "".join(f"<th>{html.escape(COLUMNS[name][0])}" for name in columns)
+    lines = []
+    for system, of in summary.items():
+        cells = "".join(f"<td>{_cell(of.get(name), COLUMNS[name][1])}" for name in columns)
+        lines.append(f"<tr><td>{html.escape(system)}{cells}")
+    return f"<div class=scroll><table><tr><th>system{head}{''.join(lines)}</table></div>"
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, Estimate):
+        return f"{value.value:.{digits}f} <small>± {(value.high - value.low) / 2:.{digits}f}</small>"
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _section(name: str, rows: Sequence[Row], folder: Path, decoded: Path, *, pictures: bool) -> str:
+    cards = [_card("original", "", folder / name, pictures)]
+    for row in rows:
+        shown = ((c, row.scores[c]) for c in COLUMNS if c in row.scores)
+        scores = ", ".join(f"{COLUMNS[c][0].split()[0]} {value:.{COLUMNS[c][1]}f}" for c, value in shown)
+        cards.append(_card(row.system, scores, kept_file(decoded, row.system, name), pictures))
+    return f"<section><h2>{html.escape(name)}</h2><div class=systems>{''.join(cards)}</div></section>"
+
+
+def _card(title: str, scores: str, file: Path, picture: bool) -> str:
+    try:
+        waveform, _ = read(file, SAMPLE_RATE)
+    except AudioFileError as error:
+        return f"<div class=system><b>{html.escape(title)}</b><p>{html.escape(str(error))}</p></div>"
+    image = f"<img alt='spectrogram' src='{_png(waveform)}'>" if picture else ""
+    return (
+        f"<div class=system><b>{html.escape(title)}</b>{image}"
+        f"<audio controls preload=none src='{_ogg(waveform)}'></audio>"
+        f"<div class=scores>{html.escape(scores)}</div></div>"
+    )
+
+
+def _ogg(waveform: Waveform) -> str:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, SAMPLE_RATE, format="OGG", subtype="VORBIS")
+    return "data:audio/ogg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _png(waveform: Waveform) -> str:
+    buffer = io.BytesIO()
+    image = Image.fromarray(spectrogram_image(waveform, SAMPLE_RATE, title=""))
+    image.resize((image.width * 3 // 5, image.height * 3 // 5)).quantize(64).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
