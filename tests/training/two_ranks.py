@@ -12,7 +12,7 @@ from esdcodec.training.trainer import Trainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
     trainer = Trainer(compose("esdcodec_smoke", overrides=sys.argv[1:]))
 assert trainer.accelerator.num_processes == 2
-read = trainer._next
+read, close = trainer._next, trainer.accelerator.end_training
 
 
 def broken_on_one_rank(batches):
@@ -28,9 +28,10 @@ def compare() -> None:
         assert torch.isfinite(parameters).all()
         ranks = trainer.accelerator.gather(parameters[None])
         assert torch.equal(ranks[0], ranks[1]), "the ranks' parameters differ"
-    print(f"both ranks hold the same, {trainer.skipped_steps} steps skipped")
+    print(f"both ranks hold the same, {trainer.skipped_steps} steps skipped", flush=True)
+    close()
 
 
 trainer._next = broken_on_one_rank
-trainer.accelerator.end_training = compare  # the last thing of a run, which would close the process group
+trainer.accelerator.end_training = compare  # the last thing of a run, which closes the process group
 trainer.run()
