@@ -22,7 +22,8 @@ RANKED_BY = (("distillmos", 1), ("stoi", 1), ("pesq_wb", 1), ("mel", -1))  # the
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; color: #1a1a1a; }
-table { border-collapse: collapse; } th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; } td small { color: #777; }
 .scroll { overflow-x: auto; } section { margin: 2rem 0; } h2 { font-size: 1.05rem; margin-bottom: .4rem; }
 .systems { display: flex; flex-wrap: wrap; gap: 1rem; } .system { width: 300px; } .system img { width: 300px; }
