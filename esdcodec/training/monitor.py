@@ -62,12 +62,15 @@ class Window:
             "speed/audio_seconds_per_second": self.audio_seconds / elapsed,
         }
 
-    def diseases(self, values: Mapping[str, float]) -> list[str]:
-        """What is wrong with a run of which `summary` says this, and what helps."""
+    def diseases(self, values: Mapping[str, float], *, quantized: bool = True) -> list[str]:
+        """What is wrong with a run of which `summary` says this, and what helps.
+
+        While it is trained past the quantizers (not `quantized`), what codes there would be tells nothing.
+        """
         found = []
         entries, shown = self.usage.sizes[0], min(self.usage.sizes[0], self.usage.frames)
         perplexity = values["perplexity/semantic"]
-        if perplexity < COLLAPSED * shown:
+        if quantized and perplexity < COLLAPSED * shown:
             found.append(
                 f"semantic codebook collapse: {perplexity:.1f} entries are as good as in use, of {entries}. Distil "
                 "from a teacher, or set trainer.continuous_steps and trainer.fit_batches; a lower learning rate and "

@@ -418,7 +418,7 @@ class Trainer:
             values["lr/discriminator"] = self.d_schedule.get_last_lr()[0]
         self.records.track(values, self.step)
         log.info(progress_line(self.step, self.config.trainer.max_steps, values))
-        for disease in self.window.diseases(values):
+        for disease in self.window.diseases(values, quantized=self.step > self.config.trainer.continuous_steps):
             log.warning(disease)
         self.window.clear()
         check_share(reasons, used, self.config.data.max_broken_share)

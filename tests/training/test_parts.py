@@ -176,6 +176,9 @@ class TestMonitor:
         assert len(found) == (disease is not None)
         assert disease is None or disease in found[0]
 
+    def test_codes_tell_nothing_while_the_quantizers_are_passed_by(self, window):
+        assert not window.diseases({**self.VALUES, "perplexity/semantic": 1.5}, quantized=False)
+
     def test_a_line_that_a_person_can_read(self):
         line = progress_line(1500, 6000, {**self.VALUES, "data/skipped": 3})
         assert line.startswith("step 1,500 of 6,000 (25 %)  loss 12.3")
