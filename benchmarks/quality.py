@@ -14,7 +14,7 @@ from pystoi import stoi
 from tqdm import tqdm
 
 import esdcodec
-from esdcodec.audio import EXTENSIONS, read
+from esdcodec.audio import audio_files, read
 from esdcodec.model_codec.losses import WINDOWS, mel_loss
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_args()
 
     codec = esdcodec.load(args.model, device="cpu")
-    files = sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    files = audio_files(args.folder)
     if not files:
         parser.error(f"no audio files in {args.folder}")
     scores: dict[int, list[tuple[float, float]]] = {n: [] for n in args.n_quantizers}

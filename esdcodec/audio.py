@@ -57,6 +57,11 @@ def read(file: str | Path | BinaryIO, sample_rate: int | None = None) -> tuple[W
     return waveform, rate
 
 
+def audio_files(folder: Path) -> list[Path]:
+    """Audio files in `folder` and the folders below it, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+
+
 @dataclass(frozen=True)
 class Segment:
     """A piece of a recording."""

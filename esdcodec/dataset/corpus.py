@@ -65,7 +65,7 @@ class Corpus:
 
     def _starts(self, index: ShardIndex, kept: Sequence[int]) -> list[int]:
         """Where the segments of each utterance begin among those of its shard, and their number."""
-        copies = (self.per_utterance or max(1, round(index.durations[i] / self.segment_seconds)) for i in kept)
+        copies = (index.metadata(i).n_segments(self.per_utterance, self.segment_seconds) for i in kept)
         return list(accumulate(copies, initial=0))
 
     def _load(self, shard: int) -> tuple[ShardIndex, list[int], list[int]]:

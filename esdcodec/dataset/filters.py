@@ -19,6 +19,10 @@ class Metadata:
     dnsmos: float  # 0 where nobody rated it
     language: str
 
+    def n_segments(self, per_utterance: int | None, seconds: float) -> int:
+        """Segments of it in an epoch: `per_utterance`, or with None as many as it is long."""
+        return per_utterance or max(1, round(self.duration / seconds))
+
     @classmethod
     def parse(cls, content: bytes | None) -> "Metadata":
         """The `KEY.json` of an utterance.

@@ -17,7 +17,7 @@ from pathlib import Path
 import soundfile
 import webdataset
 
-from ..audio import EXTENSIONS, AudioFileError, Waveform, read
+from ..audio import AudioFileError, Waveform, audio_files, read
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def write_shards(
 
 def find_audio(folder: Path, seed: int | None = None) -> list[Path]:
     """Audio files below `folder`, sorted, or in the random order of `seed`."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    files = audio_files(folder)
     if seed is not None:
         random.Random(seed).shuffle(files)
     return files

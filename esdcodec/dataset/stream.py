@@ -118,7 +118,7 @@ class Stream(IterableDataset):
             self.converted[f"dropped: {reason}"] += 1
             return
         seconds = self.segment_length / self.sample_rate
-        for _ in range(self.per_utterance or max(1, round(metadata.duration / seconds))):
+        for _ in range(metadata.n_segments(self.per_utterance, seconds)):
             place = rng.random() if self.shuffle_buffer else 0.5
             try:
                 waveform = decode_segment(

@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..audio import EXTENSIONS
-
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
 A text beside a file (NAME.txt) is what is said in it; without one, what a recogniser hears in the original."""
 EXAMPLES = """examples:
@@ -46,13 +44,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from ..audio import audio_files
     from ..pretrained import ModelNotFoundError, WeightsError, load
     from .evaluate import Failure, Plan, Row, append, evaluate, rows_in, summarise
     from .metrics import METRICS, MissingPackage, load_metric
     from .report import table, usage, write_csv, write_json
     from .systems import PEERS, SystemFailed
 
-    files = sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    files = audio_files(args.folder)
     problems = [f"no audio files below {args.folder}"] if not files else []
     problems += [f"no metric is called {m}: {', '.join(METRICS)}" for m in args.metrics or () if m not in METRICS]
     problems += [f"no peer is called {p}: {', '.join(PEERS)}" for p in args.peers if p not in PEERS]

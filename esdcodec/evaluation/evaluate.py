@@ -211,7 +211,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def _summary(rows: list[Row]) -> dict[str, Any]:
-    columns = {name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in _names(rows)}
+    columns = {name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in score_names(rows)}
     summary: dict[str, Any] = {"files": len(rows), "seconds": sum(row.seconds for row in rows)}
     for name, (errors, total) in RATIOS.items():
         if errors in columns:
@@ -237,7 +237,8 @@ def _draws(n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
+def score_names(rows: Sequence[Row]) -> list[str]:
+    """Columns that any of the rows has, in the order in which they come."""
     return list(dict.fromkeys(name for row in rows for name in row.scores))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..model_codec.usage import CodebookUsage
-from .evaluate import Estimate, Row
+from .evaluate import Estimate, Row, score_names
 
 COLUMNS = {  # column -> heading, digits; an arrow says which way is better
     "kbps": ("kbps", 2),
@@ -71,7 +71,7 @@ def usage(rows: Sequence[Row], codebook_sizes: Sequence[int]) -> list[dict[str, 
 
 def write_csv(rows: Sequence[Row], file: Path) -> None:
     """One line for each file and system."""
-    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    names = score_names(rows)
     with open(file, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["file", "system", "seconds", "bytes", *names])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..audio import EXTENSIONS, AudioFileError, read, write
+from ..audio import AudioFileError, audio_files, read, write
 from ..model_codec.codec import ESDCodec
 
 
@@ -40,7 +40,7 @@ def find_jobs(sources: Iterable[str | Path]) -> Iterator[Job]:
     """
     for path in map(Path, sources):
         if path.is_dir():
-            for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file()):
+            for file in audio_files(path):
                 yield Job(file, Path(path.resolve().name) / file.relative_to(path).with_suffix(""))
         elif path.suffix in (".lst", ".list", ".txt") and path.is_file():
             lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
