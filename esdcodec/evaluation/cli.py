@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..audio import audio_files
-    from ..pretrained import ModelNotFoundError, WeightsError, load
-    from .evaluate import Failure, Plan, Row, append, evaluate, rows_in, summarise
+    from ..pretrained import ModelNotFoundError, WeightsError
+    from .evaluate import Evaluator, Failure, Plan, Row, append, evaluate, rows_in, summarise
     from .metrics import METRICS, MissingPackage, load_metric
     from .report import table, usage, write_csv, write_json
     from .systems import PEERS, SystemFailed
@@ -60,18 +60,17 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(f"esdcodec: {problem}" for problem in problems), file=sys.stderr)
         return 2
 
-    metrics = []
+    scorers = {}
     for name in args.metrics or METRICS:
         try:
-            load_metric(name)
-            metrics.append(name)
+            scorers[name] = load_metric(name)
         except MissingPackage as error:
             print(f"esdcodec: without {error}", file=sys.stderr)
             if args.metrics:
                 return 2
     plan = Plan(
         args.folder,
-        tuple(metrics),
+        tuple(scorers),
         None if args.model == "none" else args.model,
         args.device,
         tuple(sorted(set(args.n_quantizers))),
@@ -81,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
         args.output / "decoded" if args.keep or args.html else None,
     )
     try:
-        codebook_sizes = load(plan.model, device="cpu").codebook_sizes if plan.model else ()
-        plan.systems()
+        evaluator = Evaluator(plan, scorers)
     except (SystemFailed, ModelNotFoundError, WeightsError) as error:
         print(f"esdcodec: {error}", file=sys.stderr)
         return 2
@@ -91,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     scores = args.output / "scores.jsonl"
     rows = rows_in(scores)
     failures: list[Failure] = []
-    results = evaluate(plan, files, done=rows, jobs=args.jobs)
+    results = evaluate(evaluator, files, done=rows, jobs=args.jobs)
     for found in tqdm(results, total=len(files), unit="file", disable=not sys.stderr.isatty()):
         for result in found:
             if isinstance(result, Row):
@@ -100,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 failures.append(result)
     if rows:
-        summary, codebooks = summarise(rows), usage(rows, codebook_sizes)
+        summary, codebooks = summarise(rows), usage(rows, evaluator.codebook_sizes)
         write_csv(rows, args.output / "scores.csv")
         write_json(summary, codebooks, args.output / "summary.json")
         text = table(summary)

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from ..audio import AudioFileError, Waveform, read, write
+from ..model_codec import ESDCodec
 from ..pretrained import load
-from .metrics import Pair, load_metric, score_pair
+from .metrics import Pair, Scores, load_metric, score_pair
 from .systems import System, SystemFailed, command_system, folder_system, model_systems, peer_system
 
 SAMPLE_RATE = 24000  # Hz at which systems are compared
@@ -64,16 +65,13 @@ class Plan:
     commands: tuple[tuple[str, str], ...] = ()  # name, template of a shell command
     output: Path | None = None  # where decoded files are kept; None: nowhere
 
-    def systems(self) -> dict[str, System]:
-        """The systems by name, ready to run.
+    def systems(self, codec: ESDCodec | None) -> dict[str, System]:
+        """The systems by name, ready to run; `codec` is that of `model`.
 
         Raises:
             SystemFailed: a program is not installed.
-            ModelNotFoundError, WeightsError: as `esdcodec.load`.
         """
-        found: dict[str, System] = {}
-        if self.model is not None:
-            found |= model_systems(load(self.model, device=self.device), self.n_quantizers)
+        found = {} if codec is None else model_systems(codec, self.n_quantizers)
         found |= {name: folder_system(self.folder, decoded) for name, decoded in self.decoded}
         found |= {name: peer_system(name) for name in self.peers}
         found |= {name: command_system(template, SAMPLE_RATE) for name, template in self.commands}
@@ -86,12 +84,23 @@ def kept_file(output: Path, system: str, name: str) -> Path:
 
 
 class Evaluator:
-    """Scores one file after another through all systems of a plan."""
+    """Scores one file after another through all systems of a plan.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        scorers: the plan's metrics, where they are loaded already.
+
+    Raises:
+        SystemFailed: a program is not installed.
+        ModelNotFoundError, WeightsError: as `esdcodec.load`.
+        MissingPackage: a metric's package is not installed.
+    """
+
+    def __init__(self, plan: Plan, scorers: Mapping[str, Callable[[Pair], Scores]] | None = None) -> None:
         self.plan = plan
-        self.systems = plan.systems()
-        self.scorers = {name: load_metric(name) for name in plan.metrics}
+        codec = load(plan.model, device=plan.device) if plan.model is not None else None
+        self.codebook_sizes = codec.codebook_sizes if codec is not None else ()
+        self.systems = plan.systems(codec)
+        self.scorers = scorers or {name: load_metric(name) for name in plan.metrics}
 
     def __call__(self, file: Path, finished: frozenset[str] = frozenset()) -> list[Row | Failure]:
         """Rows of a file, without those of systems that are `finished`."""
@@ -140,15 +149,15 @@ def _work(job: tuple[Path, frozenset[str]]) -> list[Row | Failure]:
 
 
 def evaluate(
-    plan: Plan, files: Sequence[Path], *, done: Iterable[Row] = (), jobs: int = 1
+    evaluator: Evaluator, files: Sequence[Path], *, done: Iterable[Row] = (), jobs: int = 1
 ) -> Iterator[list[Row | Failure]]:
     """Rows of `files`, one list for each as they come, without what is `done`; in `jobs` processes."""
+    plan = evaluator.plan
     finished: dict[str, set[str]] = defaultdict(set)
     for row in done:
         finished[row.file].add(row.system)
     work = [(file, frozenset(finished[str(file.relative_to(plan.folder))])) for file in files]
     if jobs == 1:
-        evaluator = Evaluator(plan)
         yield from (evaluator(*job) for job in work)
         return
     context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
