@@ -97,3 +97,9 @@ def test_the_published_configuration_is_the_default_network():
 def test_the_bundled_model_is_that_of_its_configuration():
     config = OmegaConf.load(config_folder() / "model/25hz_nano.yaml")
     assert dict(config.codec) == esdcodec.load(device="cpu").config
+
+
+def test_fine_tuning_never_starts_from_random_weights():
+    """A `???` would not do: merged over a null it stays null."""
+    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
+        assert compose("esdcodec_finetune").trainer.init == "25hz_v1"
