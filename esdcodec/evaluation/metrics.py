@@ -210,7 +210,10 @@ def _load_words() -> Callable[[Pair], Scores]:
     model = WhisperModel(os.environ.get("ESDCODEC_ASR") or _asr_folder(), device="cpu", compute_type="float32")
 
     def transcribe(waveform: Waveform) -> str:
-        segments, _ = model.transcribe(waveform, language="en", beam_size=5, condition_on_previous_text=False)
+        # at a temperature above 0, Whisper's answer to doubt, the same sound is heard differently each time
+        segments, _ = model.transcribe(
+            waveform, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
+        )
         return _plain(" ".join(segment.text for segment in segments))
 
     @lru_cache(2)
