@@ -25,6 +25,22 @@ class ConditionNetwork(nn.Module):
         self.norm_out = LayerNorm(dim)
         self.head = SpectrumHead(dim, n_bins)
         self.istft = InverseSTFT(4 * hop_length, hop_length)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Begin with frames that are symmetric about their centre: phase π in every other bin, whatever comes in.
+
+        Harmonics then sound as soon as the magnitudes show them. With the phases of a random layer the bins of a
+        harmonic cancel each other, and with none it lies where the window is 0. The head has no bias: the first
+        channel is made a constant.
+        """
+        self.norm_out.weight[0], self.norm_out.bias[0] = 0.0, 1.0
+        phase = self.head.phase
+        phase.weight_v.mul_(0.1)
+        phase.weight_v[:, 0] = 0.0
+        phase.weight_v[1::2, 0, 1] = math.pi
+        phase.weight_g.copy_(phase.weight_v.flatten(1).norm(dim=1)[:, None, None])
 
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         x = self.norm_out(self.blocks(self.norm_in(self.conv_in(latent))))

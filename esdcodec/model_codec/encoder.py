@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from .layers import Conv1d, ConvNeXtBlock, ResidualUnit, Snake
@@ -24,6 +25,24 @@ class Encoder(nn.Sequential):
             layers.append(EncoderBlock(dim, rate))
             dim *= 2
         super().__init__(*layers, Snake(dim), Conv1d(dim, latent_dim, 3))
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Keep the signal at a scale where Snake bends it.
+
+        Speech has a standard deviation of some 0.07, and layers of torch's own initial gain shrink it further: all
+        there is then is linear, which cannot tell how loud a band is, and constants larger than the signal.
+        """
+        for layer in self.modules():
+            if isinstance(layer, Conv1d):
+                layer.weight_v.normal_()
+                layer.weight_g.fill_(1.0)  # unit variance in, unit variance out
+                layer.bias.zero_()  # type: ignore[union-attr]
+        for layer in self.modules():
+            if isinstance(layer, ResidualUnit):
+                layer[-1].weight_g.fill_(0.3)  # type: ignore[union-attr]
+        self[0].weight_g.fill_(15.0)  # type: ignore[union-attr]
 
 
 class EncoderBlock(nn.Sequential):
