@@ -123,6 +123,31 @@ def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
     return np.pad(resampled, (0, max(0, length - len(resampled))))[:length]
 
 
+class Resampler:
+    """Resamples a recording that comes in pieces; the values are those of `resample` on the whole."""
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        self.from_rate, self.to_rate = from_rate, to_rate
+        self.taken = self.given = 0  # samples
+        self.stream = soxr.ResampleStream(from_rate, to_rate, 1, quality="VHQ")
+
+    def push(self, waveform: Waveform) -> Waveform:
+        """What of the resampled recording can be told after the next piece ``[T]``."""
+        self.taken += len(waveform)
+        return self._give(self.stream.resample_chunk(np.ascontiguousarray(waveform, np.float32)))
+
+    def finish(self) -> Waveform:
+        """The rest of it."""
+        rest = self._give(self.stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        length = -(-self.taken * self.to_rate // self.from_rate)
+        return np.concatenate([rest, np.zeros(length - self.given, np.float32)])
+
+    def _give(self, resampled: Waveform) -> Waveform:
+        resampled = resampled[: -(-self.taken * self.to_rate // self.from_rate) - self.given]
+        self.given += len(resampled)
+        return resampled
+
+
 def write(file: str | Path, waveform: Waveform, sample_rate: int) -> None:
     """Write ``[T]`` as 16-bit audio, format by extension; what exceeds full scale is clipped.
 

@@ -24,6 +24,9 @@ from .inputs import (
 )
 from .layers import full_precision
 from .quantizer import ResidualVectorQuantizer, SimVQ
+from .streaming import Pipeline, StreamDecoder, StreamEncoder, decoding, encoding, framed, unframed
+
+CHUNK_SECONDS = 20.0  # longer audio goes through the network in chunks; context then adds a few percent
 
 
 @dataclass(frozen=True)
@@ -224,9 +227,18 @@ class ESDCodec(nn.Module):
 
     def decode_latent(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Audio ``[B, 1, hop_length · L]``, subband and its magnitude, of a latent ``[B, D, L]``."""
-        latent = latent.to(self.dtype)
-        subband, magnitude = self.condition_network(latent)
-        return self.decoder(latent, subband.to(self.dtype)).float(), subband, magnitude
+        subband, magnitude = self.condition(latent)
+        return self.synthesise(latent, subband), subband, magnitude
+
+    def condition(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Subband ``[B, 1, subband_hop_length · L]`` and its magnitude of a latent ``[B, D, L]``."""
+        subband, magnitude = self.condition_network(latent.to(self.dtype))
+        return subband, magnitude
+
+    def synthesise(self, latent: Tensor, subband: Tensor) -> Tensor:
+        """Audio ``[B, 1, hop_length · L]`` of a latent ``[B, D, L]``, guided by its subband."""
+        audio: Tensor = self.decoder(latent.to(self.dtype), subband.to(self.dtype))
+        return audio.float()
 
     # ---- encode and decode ------------------------------------------------------------------------------------------
 
@@ -238,8 +250,10 @@ class ESDCodec(nn.Module):
         *,
         n_quantizers: int | None = None,
         lengths: Tensor | Sequence[int] | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
     ) -> Tensor:
-        """Audio to codes.
+        """Audio of any length to codes.
 
         Args:
             audio: tensor or array ``[T]``, ``[B, T]`` or ``[B, 1, T]``, of any float dtype (full scale 1.0) or int16.
@@ -249,6 +263,9 @@ class ESDCodec(nn.Module):
             lengths: ``[B]``, samples of `audio` that belong to each item of a padded batch. Each item then gets the
                 codes that it gets alone: items of equal length go through the network together, so a batch sorted
                 into few lengths is the fast one.
+            chunk_seconds: longer audio goes through the network in chunks of so many seconds, each with the context
+                that the network's layers reach, so that the codes are those of one pass and memory is bounded.
+            batch_seconds: seconds of chunks that go through together. Default: one chunk.
 
         Returns:
             Codes ``[B, n_quantizers, L]``, int64, codebook 0 the semantic one. Frames past the end of an item are -1.
@@ -265,17 +282,26 @@ class ESDCodec(nn.Module):
         codes = torch.full((len(items), n, max(frames)), -1, device=self.device)
         for group in equal(frames):
             batch = torch.cat([F.pad(items[i], (0, frames[i] * self.hop_length - items[i].shape[-1])) for i in group])
-            codes[group, :, : frames[group[0]]] = self.quantize(self.encode_latent(batch), n)
+            pipeline = encoding(self, n, **self._chunks(chunk_seconds, batch_seconds))
+            codes[group, :, : frames[group[0]]] = self._in_pieces(pipeline, framed(batch, self.hop_length))
         return codes
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, *, length: int | None = None) -> Tensor:
-        """Codes to audio.
+    def decode(
+        self,
+        codes: Tensor,
+        *,
+        length: int | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
+    ) -> Tensor:
+        """Any number of codes to audio.
 
         Args:
             codes: ``[B, n, L]`` integers, of the first n codebooks, on the model's device. Frames of -1 at the end of
                 an item are padding: the item is decoded as if alone, and zeros follow.
             length: samples to return, at most `hop_length` · L. Default: all of them.
+            chunk_seconds, batch_seconds: as `encode` takes them.
 
         Returns:
             Audio ``[B, 1, T]``, float32, in [-1, 1].
@@ -291,9 +317,49 @@ class ESDCodec(nn.Module):
         audio = torch.zeros(codes.shape[0], 1, total, device=self.device)
         for group in equal(frames):
             if n_frames := frames[group[0]]:
-                latent = self.dequantize(codes[group, :, :n_frames])
-                audio[group, :, : n_frames * self.hop_length] = self.decode_latent(latent)[0]
+                pipeline = decoding(self, **self._chunks(chunk_seconds, batch_seconds))
+                decoded = self._in_pieces(pipeline, codes[group, :, :n_frames])
+                audio[group, :, : n_frames * self.hop_length] = unframed(decoded)
         return audio[..., :length]
+
+    def stream_encoder(
+        self,
+        sample_rate: int | None = None,
+        *,
+        n_quantizers: int | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
+    ) -> StreamEncoder:
+        """For audio that comes in pieces, at `sample_rate` Hz (default: the model's): `push` each, then `finish`.
+
+        Codes come as soon as the context allows, `look_ahead_ms` after their frame. Every call runs the network over
+        the context anew, so pieces of a second cost much less than pieces of a frame.
+        """
+        return StreamEncoder(self, sample_rate, n_quantizers, **self._chunks(chunk_seconds, batch_seconds))
+
+    def stream_decoder(
+        self, *, chunk_seconds: float = CHUNK_SECONDS, batch_seconds: float | None = None
+    ) -> StreamDecoder:
+        """For codes that come in pieces: `push` each, then `finish`. Samples come as soon as the context allows."""
+        return StreamDecoder(self, **self._chunks(chunk_seconds, batch_seconds))
+
+    def _chunks(self, chunk_seconds: float, batch_seconds: float | None) -> dict[str, int]:
+        """Frames of a chunk, and chunks of a batch."""
+        if not chunk_seconds > 0 or not (batch_seconds is None or batch_seconds > 0):
+            raise ValueError(f"chunk_seconds={chunk_seconds} and batch_seconds={batch_seconds} must be positive")
+        if not math.isfinite(chunk_seconds):
+            raise ValueError("chunk_seconds must be finite: give the length of the audio to have it in one piece")
+        chunk_frames = max(1, round(chunk_seconds * self.frame_rate))
+        batch = 1 if batch_seconds is None else max(1, int(batch_seconds / chunk_seconds))
+        return {"chunk_frames": chunk_frames, "batch": batch}
+
+    @staticmethod
+    def _in_pieces(pipeline: Pipeline, frames: Tensor) -> Tensor:
+        """What `pipeline` makes of ``[B, C, L]``, given to it as many at a time as it runs together."""
+        size = pipeline.stages[0].chunk_frames * pipeline.stages[0].batch
+        pieces = frames.split(size, dim=-1)
+        outputs = [pipeline.push(piece, last=i == len(pieces) - 1) for i, piece in enumerate(pieces)]
+        return torch.cat([output for output in outputs if output is not None], dim=-1)
 
     def _resample(self, item: Tensor, sample_rate: int) -> Tensor:
         if sample_rate == self.sample_rate:
