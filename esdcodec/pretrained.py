@@ -50,9 +50,12 @@ def load(
         WeightsError: the file is damaged or holds something else.
     """
     config, weights = _locate(source, revision)
-    codec = _build(config, weights)
+    codec = _build(config, weights).eval()
+    codec.name = str(source) if str(source) in (*BUNDLED, *PUBLISHED) else Path(source).name
+    if dtype not in (None, torch.float32):
+        codec.keep_fingerprint()
     codec.to(device=best_device() if device is None else device, dtype=dtype)
-    return codec.eval()
+    return codec
 
 
 def best_device() -> torch.device:

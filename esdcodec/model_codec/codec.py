@@ -1,5 +1,6 @@
 """ESDCodec: 24 kHz speech to 25 frames a second of integer codes, and back."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +121,9 @@ class ESDCodec(nn.Module):
         )
         self.decoder = Decoder(latent_dim, decoder_dim, decoder_rates)
 
+        self.name = "unnamed"  # `load` knows better
+        self._fingerprint: bytes | None = None
+
     # ---- what it is -------------------------------------------------------------------------------------------------
 
     @property
@@ -149,6 +153,31 @@ class ESDCodec(nn.Module):
     def num_frames(self, num_samples: int) -> int:
         """Frames L that `num_samples` samples at the model's rate become; the last one may be partly filled."""
         return -(-num_samples // self.hop_length)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes that tell the weights that decoding uses from all others: SHA-256 of them as float32.
+
+        Codes can be decoded by any codec with the same fingerprint. A codec converted by `load(dtype=...)` keeps that
+        of the weights it was loaded from.
+        """
+        if self._fingerprint is not None:
+            return self._fingerprint
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            if not name.startswith("encoder.") and ".in_proj." not in name:
+                digest.update(f"{name} {list(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes())
+        return digest.digest()
+
+    def keep_fingerprint(self) -> None:
+        """Keep the fingerprint of the weights as they are now, whatever they are converted to, until trained again."""
+        self._fingerprint = self.fingerprint
+
+    def train(self, mode: bool = True) -> "ESDCodec":
+        if mode:
+            self._fingerprint = None
+        return super().train(mode)
 
     @property
     def device(self) -> torch.device:

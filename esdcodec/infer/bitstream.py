@@ -1,0 +1,410 @@
+"""The `.esd` file: codes at their exact width, in checked blocks. `docs/format.md` specifies it.
+
+Only numpy is needed here, so that looking into a file takes no time.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int64]  # [n, L]
+
+MAGIC, VERSION = b"ESDC", 1
+BLOCK_FRAMES = 32  # 1.28 s at 25 frames a second; a multiple of 8, so that no bits are lost between blocks
+END = 0
+MAX_CODEBOOKS, MAX_BITS = 32, 24
+_FIXED = struct.Struct(">IHI8sBBB")  # sample rate, hop length, original rate, fingerprint, block frames, name, codebooks
+_CRC = struct.Struct(">I")
+_END = struct.Struct(">BQ")
+END_BYTES = _END.size + _CRC.size
+
+
+class BitstreamError(ValueError):
+    """A file is no whole `.esd` file; the message says what is wrong, and where."""
+
+
+class DamagedBlock(BitstreamError):
+    """A block is damaged or missing; `block` and `seconds` say which."""
+
+    def __init__(self, message: str, block: int, seconds: tuple[float, float]) -> None:
+        super().__init__(message)
+        self.block, self.seconds = block, seconds
+
+
+class WrongModel(BitstreamError):
+    """The codes were made with another model than the one at hand."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What all codes of a file have in common."""
+
+    model: str  # name, at most 255 bytes of UTF-8
+    fingerprint: bytes  # 8 bytes: the first of `ESDCodec.fingerprint`
+    sample_rate: int  # Hz, of what is decoded
+    hop_length: int  # samples of a frame
+    original_rate: int  # Hz, of the recording
+    bits: tuple[int, ...]  # of a code of each codebook in use
+    block_frames: int = BLOCK_FRAMES
+
+    def __post_init__(self) -> None:
+        if not (
+            0 < len(self.bits) <= MAX_CODEBOOKS
+            and all(0 < b <= MAX_BITS for b in self.bits)
+            and self.sample_rate > 0
+            and self.hop_length > 0
+            and self.original_rate > 0
+            and 0 < self.block_frames < 256
+            and len(self.fingerprint) == 8
+        ):
+            raise BitstreamError(f"no file can have this header: {self}")
+
+    @property
+    def frame_rate(self) -> float:
+        return self.sample_rate / self.hop_length
+
+    @property
+    def frame_bits(self) -> int:
+        return sum(self.bits)
+
+    def block_bytes(self, n_frames: int) -> int:
+        """Size of a block: its number of frames, their bits, the checksum."""
+        return 1 + -(-n_frames * self.frame_bits // 8) + _CRC.size
+
+    def body_bytes(self, n_frames: int) -> int:
+        """Size of all blocks of a recording."""
+        full, rest = divmod(n_frames, self.block_frames)
+        return full * self.block_bytes(self.block_frames) + (self.block_bytes(rest) if rest else 0)
+
+    def num_frames(self, original_samples: int) -> int:
+        """Frames of a recording of `original_samples` at its own rate."""
+        samples = -(-original_samples * self.sample_rate // self.original_rate)
+        return -(-samples // self.hop_length)
+
+    def to_bytes(self) -> bytes:
+        name = self.model.encode()[:255]
+        body = MAGIC + bytes([VERSION])
+        body += _FIXED.pack(
+            self.sample_rate,
+            self.hop_length,
+            self.original_rate,
+            self.fingerprint,
+            self.block_frames,
+            len(name),
+            len(self.bits),
+        )
+        body += name + bytes(self.bits)
+        return body + _CRC.pack(zlib.crc32(body))
+
+    def check_model(self, name: str, fingerprint: bytes) -> None:
+        """
+        Raises:
+            WrongModel: the codes are not of the model with this fingerprint.
+        """
+        if self.fingerprint != fingerprint[:8]:
+            raise WrongModel(
+                f"these codes are of the model {self.model!r} (fingerprint {self.fingerprint.hex()}), not of {name!r} "
+                f"({fingerprint[:8].hex()}): give that model, and that version of it"
+            )
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """
+    Raises:
+        BitstreamError: this is no `.esd` file, one of a newer version, or its header is damaged.
+    """
+    start = stream.read(len(MAGIC) + 1)
+    if start[: len(MAGIC)] != MAGIC or len(start) <= len(MAGIC):
+        raise BitstreamError("this is no .esd file: it does not begin with ESDC")
+    if start[-1] != VERSION:
+        raise BitstreamError(f"this .esd file is of version {start[-1]}, and version {VERSION} is known: upgrade esdcodec")
+    fixed = _exactly(stream, _FIXED.size, "the header")
+    *_, name_length, n_codebooks = _FIXED.unpack(fixed)
+    rest = _exactly(stream, name_length + n_codebooks + _CRC.size, "the header")
+    body, (crc,) = start + fixed + rest[: -_CRC.size], _CRC.unpack(rest[-_CRC.size :])
+    if zlib.crc32(body) != crc:
+        raise BitstreamError("the header is damaged: its checksum is wrong")
+    sample_rate, hop_length, original_rate, fingerprint, block_frames, *_ = _FIXED.unpack(fixed)
+    try:
+        name = rest[:name_length].decode()
+    except UnicodeDecodeError as error:
+        raise BitstreamError("the header is damaged: the model's name is no UTF-8") from error
+    bits = tuple(rest[name_length : name_length + n_codebooks])
+    return Header(name, fingerprint, sample_rate, hop_length, original_rate, bits, block_frames)
+
+
+def _exactly(stream: BinaryIO, size: int, what: str) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise BitstreamError(f"the file ends within {what}")
+    return data
+
+
+# ---- bits ------------------------------------------------------------------------------------------------------------
+
+
+def pack(codes: Codes, bits: tuple[int, ...]) -> bytes:
+    """Codes ``[n, L]`` frame by frame, each frame codebook by codebook, the highest bit of each code first."""
+    columns = [(codes[i][:, None] >> np.arange(b - 1, -1, -1)) & 1 for i, b in enumerate(bits)]
+    return np.packbits(np.concatenate(columns, axis=1).astype(np.uint8)).tobytes()
+
+
+def unpack(data: bytes, bits: tuple[int, ...], n_frames: int) -> Codes:
+    """The inverse of `pack`."""
+    flat = np.unpackbits(np.frombuffer(data, np.uint8), count=n_frames * sum(bits)).reshape(n_frames, -1)
+    codes, start = np.empty((len(bits), n_frames), np.int64), 0
+    for i, b in enumerate(bits):
+        codes[i] = flat[:, start : start + b] @ (1 << np.arange(b - 1, -1, -1, dtype=np.int64))
+        start += b
+    return codes
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes codes as they come. What was written stays readable: a crash loses the last block at most.
+
+    Args:
+        stream: open for writing; a pipe will do.
+    """
+
+    def __init__(self, stream: BinaryIO, header: Header) -> None:
+        self.stream, self.header = stream, header
+        self.pending: Codes = np.empty((len(header.bits), 0), np.int64)
+        self.n_frames = 0
+        stream.write(header.to_bytes())
+
+    def write(self, codes: Codes) -> None:
+        """Add frames ``[n, L]``.
+
+        Raises:
+            ValueError: there are more or fewer codebooks than in the header, or a code needs more bits.
+        """
+        codes = np.asarray(codes)
+        if codes.ndim != 2 or len(codes) != len(self.header.bits):
+            raise ValueError(f"codes must be [{len(self.header.bits)}, L], not {list(codes.shape)}")
+        limits = 1 << np.array(self.header.bits)[:, None]
+        if ((codes < 0) | (codes >= limits)).any():
+            raise ValueError(f"codes must be from 0 to below {limits[:, 0].tolist()}, each codebook its own limit")
+        self.pending = np.concatenate([self.pending, codes], axis=1)
+        while self.pending.shape[1] >= self.header.block_frames:
+            self._write_block(self.header.block_frames)
+
+    def finish(self, original_samples: int) -> None:
+        """Write what is left and the end marker; `original_samples` is the recording's length at its own rate.
+
+        Raises:
+            ValueError: a recording of this length has another number of frames than was written.
+        """
+        n_frames = self.n_frames + self.pending.shape[1]
+        if self.header.num_frames(original_samples) != n_frames:
+            raise ValueError(
+                f"{original_samples} samples at {self.header.original_rate} Hz are "
+                f"{self.header.num_frames(original_samples)} frames, but {n_frames} were written"
+            )
+        if self.pending.shape[1]:
+            self._write_block(self.pending.shape[1])
+        end = _END.pack(END, original_samples)
+        self.stream.write(end + _CRC.pack(zlib.crc32(end)))
+        self.stream.flush()
+
+    def _write_block(self, n_frames: int) -> None:
+        codes, self.pending = self.pending[:, :n_frames], self.pending[:, n_frames:]
+        block = bytes([n_frames]) + pack(codes, self.header.bits)
+        index = self.n_frames // self.header.block_frames
+        self.stream.write(block + _CRC.pack(zlib.crc32(block, index)))
+        self.stream.flush()
+        self.n_frames += n_frames
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block as it was read."""
+
+    index: int
+    codes: Codes | None  # [n, frames]; None where it is damaged
+    n_frames: int
+    error: DamagedBlock | None = None
+
+
+def _damaged(header: Header, index: int, n_frames: int, why: str) -> DamagedBlock:
+    start = index * header.block_frames / header.frame_rate
+    seconds = (start, start + n_frames / header.frame_rate)
+    return DamagedBlock(f"block {index} ({seconds[0]:.2f} to {seconds[1]:.2f} s) {why}", index, seconds)
+
+
+def _read_block(header: Header, index: int, data: bytes, n_frames: int) -> Block:
+    """A block of `n_frames`, whose bytes are `data`."""
+    if data[0] != n_frames or _CRC.unpack(data[-_CRC.size :])[0] != zlib.crc32(data[: -_CRC.size], index):
+        return Block(index, None, n_frames, _damaged(header, index, n_frames, "is damaged: its checksum is wrong"))
+    return Block(index, unpack(data[1 : -_CRC.size], header.bits, n_frames), n_frames)
+
+
+@dataclass
+class PipeReader:
+    """Reads blocks one after the other from what cannot seek, as they come.
+
+    After the last block `original_samples` is known.
+    """
+
+    stream: BinaryIO
+
+    def __post_init__(self) -> None:
+        self.header = read_header(self.stream)
+        self.original_samples: int | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """
+        Raises:
+            DamagedBlock: a block is damaged, or the stream ends without end marker. What follows cannot be found.
+        """
+        header, index, n_frames = self.header, 0, 0
+        last = False
+        while True:
+            size = self.stream.read(1)
+            if size == bytes([END]):
+                samples = _parse_end(size + self.stream.read(END_BYTES - 1))
+                if samples is None or header.num_frames(samples) != n_frames or self.stream.read(1):
+                    raise _damaged(header, index, 0, "should be the end of the file, and is damaged")
+                self.original_samples = samples
+                return
+            if not size or last or size[0] > header.block_frames:
+                what = "is missing: the file ends before its end marker" if not size else "is damaged: no such length"
+                raise _damaged(header, index, header.block_frames, what)
+            data = size + self.stream.read(header.block_bytes(size[0]) - 1)
+            if len(data) < header.block_bytes(size[0]):
+                raise _damaged(header, index, size[0], "is cut: the file ends within it")
+            block = _read_block(header, index, data, size[0])
+            if block.error:
+                raise block.error
+            n_frames += size[0]
+            last = size[0] < header.block_frames
+            yield block
+            index += 1
+
+
+def _parse_end(data: bytes) -> int | None:
+    if len(data) != END_BYTES:
+        return None
+    tag, samples = _END.unpack(data[: _END.size])
+    if tag != END or _CRC.unpack(data[_END.size :])[0] != zlib.crc32(data[: _END.size]):
+        return None
+    return int(samples)
+
+
+class Reader:
+    """Reads any part of a file that can seek; blocks have known places, so nothing else is looked at.
+
+    Args:
+        stream: open for reading, seekable.
+        recover: take what is whole of a damaged file: lost blocks are in `read_blocks` without codes, and a missing
+            end is taken to be where the last whole block ends.
+
+    Raises:
+        BitstreamError: this is no `.esd` file, or not a whole one.
+    """
+
+    def __init__(self, stream: BinaryIO, *, recover: bool = False) -> None:
+        self.stream, self.recover = stream, recover
+        self.header = header = read_header(stream)
+        self.start = stream.tell()
+        size = stream.seek(0, io.SEEK_END) - self.start
+        self.problem: BitstreamError | None = None  # with the file's end
+        samples = None
+        if size >= END_BYTES:
+            stream.seek(-END_BYTES, io.SEEK_END)
+            samples = _parse_end(stream.read(END_BYTES))
+        whole_blocks = size // header.block_bytes(header.block_frames)
+        if samples is None:
+            self.problem = _damaged(header, whole_blocks, 0, "or the end after it is missing: the file was cut")
+        elif size != header.body_bytes(header.num_frames(samples)) + END_BYTES:
+            self.problem = BitstreamError(
+                f"the file's end says {samples} samples, which are {header.num_frames(samples)} frames, but its size is "
+                "not theirs: blocks are missing"
+            )
+        if self.problem is None and samples is not None:
+            self.n_frames, self.original_samples = header.num_frames(samples), samples
+        else:
+            self.n_frames = whole_blocks * header.block_frames
+            most = self.n_frames * header.hop_length * header.original_rate // header.sample_rate
+            self.original_samples = most if samples is None else min(samples, most)
+            if not recover and self.problem is not None:
+                raise self.problem
+
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.n_frames // self.header.block_frames)
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the recording."""
+        return self.original_samples / self.header.original_rate
+
+    def read_blocks(self, first: int = 0, last: int | None = None) -> Iterator[Block]:
+        """Blocks `first` to below `last` (default: all).
+
+        Raises:
+            DamagedBlock: a block is damaged, and `recover` was not asked for.
+        """
+        header = self.header
+        full = header.block_bytes(header.block_frames)
+        for index in range(first, self.n_blocks if last is None else min(last, self.n_blocks)):
+            n_frames = min(header.block_frames, self.n_frames - index * header.block_frames)
+            self.stream.seek(self.start + index * full)
+            data = self.stream.read(header.block_bytes(n_frames))
+            if len(data) < header.block_bytes(n_frames):
+                block = Block(index, None, n_frames, _damaged(header, index, n_frames, "is cut"))
+            else:
+                block = _read_block(header, index, data, n_frames)
+            if block.error and not self.recover:
+                raise block.error
+            yield block
+
+    def read(self, start: int = 0, stop: int | None = None) -> Codes:
+        """Codes ``[n, stop - start]`` of frames `start` to below `stop` (default: all). Lost ones are -1.
+
+        Raises:
+            ValueError: there are no such frames.
+            DamagedBlock: as `read_blocks`.
+        """
+        stop = self.n_frames if stop is None else stop
+        if not 0 <= start <= stop <= self.n_frames:
+            raise ValueError(f"frames {start} to {stop} are not within the {self.n_frames} of this file")
+        if start == stop:
+            return np.empty((len(self.header.bits), 0), np.int64)
+        size = self.header.block_frames
+        first, last = start // size, -(-stop // size)
+        codes = [
+            np.full((len(self.header.bits), b.n_frames), -1, np.int64) if b.codes is None else b.codes
+            for b in self.read_blocks(first, last)
+        ]
+        return np.concatenate(codes, axis=1)[:, start - first * size : stop - first * size]
+
+
+def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int) -> None:
+    """Copy a file with its first `n_quantizers` codebooks only; nothing is decoded.
+
+    Raises:
+        ValueError: the file has fewer codebooks.
+        DamagedBlock: a block is damaged.
+    """
+    header = reader.header
+    if not 1 <= n_quantizers <= len(header.bits):
+        raise ValueError(f"n_quantizers={n_quantizers}, but this file has 1 to {len(header.bits)} codebooks")
+    writer = Writer(stream, replace(header, bits=header.bits[:n_quantizers]))
+    for block in reader.read_blocks():
+        assert block.codes is not None
+        writer.write(block.codes[:n_quantizers])
+    writer.finish(reader.original_samples)
