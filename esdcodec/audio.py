@@ -1,6 +1,8 @@
 """Audio files and sample rates: the only place that opens one or changes the other."""
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +22,9 @@ MARGIN = 2048  # samples on each side that a resampled one may depend on
 PREROLL = {"MPEG_LAYER_III": 8 * 1152, "OPUS": 4096}  # samples until a decoder that begins in the middle is right
 
 
+_FAILURES = (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError)
+
+
 class AudioFileError(ValueError):
     """A file could not be read or written as audio; the message names it and says why."""
 
@@ -35,31 +40,55 @@ def read(file: str | Path | BinaryIO, sample_rate: int | None = None) -> tuple[W
     Raises:
         AudioFileError: the file is missing, is not audio, or holds no samples.
     """
-    name = file if isinstance(file, str | Path) else getattr(file, "name", "audio")
-    if isinstance(file, str | Path) and not Path(file).is_file():
-        raise AudioFileError(f"{name}: no such file")
-    try:
-        with soundfile.SoundFile(file) as stream:
-            rate = stream.samplerate
-            # The length that a header states may be unknown or wrong, so it is not asked for. In an mp3 it is counted,
-            # and after every read soundfile seeks, from where an mp3 decoder needs some frames to be right again.
-            size = max(BLOCK, stream.frames) if stream.subtype in PREROLL else BLOCK
-            blocks = []
-            while len(block := stream.read(size, dtype="float32", always_2d=True)):
-                blocks.append(block.mean(axis=1))
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
-        raise AudioFileError(f"{name}: cannot be read as audio ({_reason(error)})") from error
-    if not blocks:
-        raise AudioFileError(f"{name}: holds no samples")
-    waveform = np.concatenate(blocks)
+    with opened(file) as (rate, blocks):
+        waveform = np.concatenate(list(blocks))
     if sample_rate is not None:
         waveform, rate = resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """Audio files in `folder` and the folders below it, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+@contextmanager
+def opened(file: str | Path | BinaryIO, size: int = BLOCK) -> Iterator[tuple[int, Iterator[Waveform]]]:
+    """The sample rate of an audio file and its samples as mono blocks ``[≤ size]``, one at a time.
+
+    Raises:
+        AudioFileError: the file is missing, is not audio, or holds no samples.
+    """
+    name = file if isinstance(file, str | Path) else getattr(file, "name", "audio")
+    if isinstance(file, str | Path) and not Path(file).is_file():
+        raise AudioFileError(f"{name}: no such file")
+    try:
+        stream = soundfile.SoundFile(file)
+    except _FAILURES as error:
+        raise AudioFileError(f"{name}: cannot be read as audio ({_reason(error)})") from error
+    with stream:
+        yield stream.samplerate, _blocks(stream, name, size)
+
+
+def _blocks(stream: soundfile.SoundFile, name: object, size: int) -> Iterator[Waveform]:
+    # The length that a header states may be unknown or wrong, so it is not asked for. After every read soundfile seeks,
+    # from where the decoder of an mp3 needs some frames to be right again.
+    lead, place = PREROLL.get(stream.subtype, 0), 0
+    while True:
+        try:
+            before = min(lead, place)
+            if before:
+                stream.seek(place - before)
+            block = stream.read(before + size, dtype="float32", always_2d=True)[before:]
+        except _FAILURES as error:
+            raise AudioFileError(f"{name}: cannot be read as audio ({_reason(error)})") from error
+        if not len(block):
+            break
+        place += len(block)
+        yield block.mean(axis=1)
+    if not place:
+        raise AudioFileError(f"{name}: holds no samples")
+
+
+def audio_files(folder: Path, extensions: Iterable[str] = EXTENSIONS) -> list[Path]:
+    """Audio files, or those with other `extensions`, in `folder` and the folders below it, sorted."""
+    wanted = frozenset(extensions)
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in wanted and p.is_file())
 
 
 @dataclass(frozen=True)
@@ -98,7 +127,7 @@ def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, pla
                 stream.seek(first * down)
             blocks = stream.read(last - first * down, dtype="float32", always_2d=True)
             channels = stream.channels
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
+    except _FAILURES as error:
         raise AudioFileError(f"{name}: cannot be read as audio ({_reason(error)})") from error
     skipped = start - first * up
     waveform = resample(blocks.mean(axis=1) if channels > 1 else blocks[:, 0], rate, sample_rate)

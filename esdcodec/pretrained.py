@@ -58,6 +58,15 @@ def load(
     return codec
 
 
+def find(source: str | Path, revision: str | None = None) -> Path:
+    """The weights' file that `load` would read, downloaded if it has to be.
+
+    Raises:
+        ModelNotFoundError: there is no such model, or no way to download it.
+    """
+    return _locate(source, revision)[1]
+
+
 def best_device() -> torch.device:
     """CUDA, else MPS, else CPU."""
     if torch.cuda.is_available():

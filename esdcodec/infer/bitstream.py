@@ -180,8 +180,8 @@ class Writer:
     def __init__(self, stream: BinaryIO, header: Header) -> None:
         self.stream, self.header = stream, header
         self.pending: Codes = np.empty((len(header.bits), 0), np.int64)
-        self.n_frames = 0
-        stream.write(header.to_bytes())
+        self.n_frames = self.n_bytes = 0
+        self._put(header.to_bytes())
 
     def write(self, codes: Codes) -> None:
         """Add frames ``[n, L]``.
@@ -214,15 +214,18 @@ class Writer:
         if self.pending.shape[1]:
             self._write_block(self.pending.shape[1])
         end = _END.pack(END, original_samples)
-        self.stream.write(end + _CRC.pack(zlib.crc32(end)))
+        self._put(end + _CRC.pack(zlib.crc32(end)))
+
+    def _put(self, data: bytes) -> None:
+        self.stream.write(data)
         self.stream.flush()
+        self.n_bytes += len(data)
 
     def _write_block(self, n_frames: int) -> None:
         codes, self.pending = self.pending[:, :n_frames], self.pending[:, n_frames:]
         block = bytes([n_frames]) + pack(codes, self.header.bits)
         index = self.n_frames // self.header.block_frames
-        self.stream.write(block + _CRC.pack(zlib.crc32(block, index)))
-        self.stream.flush()
+        self._put(block + _CRC.pack(zlib.crc32(block, index)))
         self.n_frames += n_frames
 
 
@@ -393,8 +396,8 @@ class Reader:
         return np.concatenate(codes, axis=1)[:, start - first * size : stop - first * size]
 
 
-def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int) -> None:
-    """Copy a file with its first `n_quantizers` codebooks only; nothing is decoded.
+def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int) -> int:
+    """Copy a file with its first `n_quantizers` codebooks only; nothing is decoded. Returns the bytes written.
 
     Raises:
         ValueError: the file has fewer codebooks.
@@ -408,3 +411,4 @@ def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int) -> None:
         assert block.codes is not None
         writer.write(block.codes[:n_quantizers])
     writer.finish(reader.original_samples)
+    return writer.n_bytes

@@ -1,107 +1,302 @@
 """The command line `esdcodec`.
 
-Exit codes: 0 all done, 1 some files failed (each is named with the reason), 2 the command itself was wrong.
+Exit codes: 0 all done; 1 some files failed, each named with the reason; 2 the command itself was wrong; 130 and 143
+stopped by Ctrl-C and by SIGTERM, with no half file left.
 """
 
 import argparse
+import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ..evaluation.cli import add_parser as add_evaluate
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"
+AUDIO_FORMATS = ("wav", "flac", "ogg")
+EXIT_CODES = "exit codes: 0 all done, 1 some files failed (named at the end), 2 wrong command, 130/143 stopped"
+
+
+class UsageError(Exception):
+    """The command cannot be done as it was given; exit code 2."""
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str, examples: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("model")
+    group.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id (default: %(default)s)")
+    group.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
+    group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the convolutions")
+    group.add_argument("--chunk-seconds", type=float, default=20.0, help="longer audio goes in chunks (default: 20)")
+    group.add_argument("--batch-seconds", type=float, help="of one file that go together (default: one chunk)")
+
+
+def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) -> None:
+    group = command.add_argument_group("files")
+    command.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
+    group.add_argument("-o", "--output", help=output or "file, folder, or - (default: beside the source)")
+    _add_existing(group)
+    group.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores (default: 1)")
+
+
+def _add_existing(group: Any) -> None:
+    existing = group.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    existing.add_argument("--skip-existing", action="store_true", help="leave files that exist, and go on")
+    group.add_argument("--json", action="store_true", help="one JSON object a file, and one for all, on stdout")
 
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
-        prog="esdcodec", description="24 kHz speech to 25 frames of codes a second, and back"
+        prog="esdcodec", description="24 kHz speech to 25 frames of codes a second, and back", epilog=EXIT_CODES
     )
     commands = main.add_subparsers(dest="command", required=True)
-    command = commands.add_parser(
+
+    sources = "files, folders (mirrored), globs, lists of paths (.lst, .txt), or - for a pipe"
+    command = _command(
+        commands,
+        "encode",
+        "audio to .esd files",
+        """  esdcodec encode talk.mp3                          writes talk.esd beside it
+  esdcodec encode corpus/ -o coded --jobs 4         a folder, mirrored below coded/
+  esdcodec encode corpus/ -o coded --skip-existing  the same again: only what is missing
+  esdcodec encode corpus/ -o codes --format npy     arrays [n, L] for training language models
+  sox talk.wav -t wav - | esdcodec encode - > talk.esd""",
+    )
+    _add_files(command, sources, None)
+    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+    command.add_argument("--format", choices=("esd", "npy"), default="esd", help="npy: the codes alone, [n, L]")
+    _add_model(command)
+    command.set_defaults(run=run_encode)
+
+    command = _command(
+        commands,
+        "decode",
+        ".esd files to audio",
+        """  esdcodec decode talk.esd                          writes talk.wav, at the recording's own rate
+  esdcodec decode coded/ -o decoded --format flac   a folder, mirrored
+  esdcodec decode damaged.esd --recover             what is lost is silent, and told
+  esdcodec encode - < talk.wav | esdcodec decode - > decoded.wav""",
+    )
+    _add_files(command, sources, None)
+    command.add_argument("--format", choices=AUDIO_FORMATS, default="wav", help="of what is written")
+    command.add_argument("--sample-rate", type=int, help="Hz of what is written (default: the recording's)")
+    command.add_argument("--recover", action="store_true", help="decode what is whole of a damaged file")
+    _add_model(command)
+    command.set_defaults(run=run_decode)
+
+    command = _command(
+        commands,
         "roundtrip",
-        help="encode and decode files, to hear what the codec does to them",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Encode and decode audio files. For each it writes the decoded wav and the codes (.codes.npy).",
-        epilog="""examples:
-  esdcodec roundtrip                                 the bundled recording, with a picture
+        "encode and decode, to hear what the codec does",
+        """  esdcodec roundtrip                                 the bundled recording, with a picture
   esdcodec roundtrip talk.mp3 --n-quantizers 8       one file, more bits
   esdcodec roundtrip corpus/ more.lst --output out   a folder (mirrored) and a list of files
   esdcodec roundtrip talk.mp3 --model 25hz_v1        the published model, downloaded once""",
     )
-    command.add_argument("sources", nargs="*", metavar="FILE|FOLDER|LIST.lst", help="default: a bundled recording")
-    command.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id (default: %(default)s)")
+    command.add_argument("sources", nargs="*", metavar="SOURCE", help=f"{sources}; default: a bundled recording")
     command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
-    command.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
-    command.add_argument("--output", type=Path, default=Path("reconstructed"), help="folder (default: %(default)s)")
+    command.add_argument("-o", "--output", default="reconstructed", help="folder (default: %(default)s)")
+    command.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores (default: 1)")
     command.add_argument("--plot", action="store_true", help="also write a PNG with both spectrograms and the codes")
+    _add_existing(command)
+    _add_model(command)
+    command.set_defaults(run=run_roundtrip)
+
+    command = _command(
+        commands,
+        "info",
+        "what .esd files hold, without a model",
+        "  esdcodec info talk.esd\n  esdcodec info coded/ --json",
+    )
+    command.add_argument("sources", nargs="+", metavar="SOURCE", help=".esd files, folders, globs, lists")
+    command.add_argument("--check", action="store_true", help="read every block and check it")
+    command.add_argument("--json", action="store_true", help="one JSON object a file")
+    command.set_defaults(run=run_info)
+
+    command = _command(
+        commands,
+        "transcode",
+        "drop codebooks from .esd files, without decoding",
+        """  esdcodec transcode talk.esd --n-quantizers 1 -o semantic.esd
+  esdcodec transcode coded/ --n-quantizers 3 -o smaller""",
+    )
+    _add_files(command, ".esd files, folders, globs, lists, or -", "file, folder, or -")
+    command.add_argument("--n-quantizers", type=int, required=True, help="codebooks to keep")
+    command.set_defaults(run=run_transcode)
+
+    command = _command(
+        commands,
+        "plot",
+        "a picture of an original, what comes of it, the subband signal and the codes",
+        "  esdcodec plot talk.wav -o talk.png\n  esdcodec plot talk.wav -o talk.svg --n-quantizers 8",
+    )
+    command.add_argument("source", metavar="AUDIO")
+    command.add_argument("-o", "--output", required=True, help=".png, .svg or .pdf")
+    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+    _add_existing(command)
+    _add_model(command)
+    command.set_defaults(run=run_plot)
+
+    command = _command(
+        commands,
+        "download",
+        "fetch models now, to use them without a network later",
+        "  esdcodec download 25hz_v1\n  esdcodec download owner/name --revision v2",
+    )
+    command.add_argument("models", nargs="+", metavar="MODEL", help="published name or Hub id")
+    command.add_argument("--revision", help="branch, tag or commit")
+    command.set_defaults(run=run_download)
+
     add_evaluate(commands)
     return main
 
 
+# ---- encode, decode, roundtrip, transcode: many files ----------------------------------------------------------------
+
+
+def run_encode(args: argparse.Namespace) -> int:
+    from ..audio import EXTENSIONS
+    from .batch import run
+    from .tasks import Encode
+
+    task = Encode(**_model_of(args), n_quantizers=args.n_quantizers, format=args.format)
+    return run(args, task, EXTENSIONS, f".{args.format}")
+
+
+def run_decode(args: argparse.Namespace) -> int:
+    from .batch import run
+    from .tasks import Decode
+
+    if args.sample_rate is not None and args.sample_rate <= 0:
+        raise UsageError(f"--sample-rate {args.sample_rate} must be a positive number of Hz")
+    if args.output == "-" and args.format != "wav":
+        raise UsageError("a pipe takes wav alone: leave --format out")
+    task = Decode(**_model_of(args), format=args.format, sample_rate=args.sample_rate, recover=args.recover)
+    return run(args, task, (".esd",), f".{args.format}")
+
+
 def run_roundtrip(args: argparse.Namespace) -> int:
-    import torch
-    from tqdm import tqdm
+    from ..audio import EXTENSIONS
+    from .batch import run
+    from .tasks import Roundtrip
 
-    from ..audio import AudioFileError
-    from ..pretrained import ModelNotFoundError, WeightsError, load
-    from .roundtrip import Result, find_jobs, roundtrip
-
-    jobs = list(find_jobs(args.sources or [SAMPLE]))
-    sources = {job.source.resolve() for job in jobs}
-    if not jobs:
-        print(f"no audio files in {', '.join(args.sources)}", file=sys.stderr)
-        return 2
-    try:
-        codec = load(args.model, device=args.device)
-        bitrate = codec.bitrate(args.n_quantizers)
-        # first calls are slow and would spoil the speed that is printed
-        codec.decode(codec.encode(torch.zeros(1, device=codec.device)))
-    except (ModelNotFoundError, WeightsError, ValueError, RuntimeError) as error:
-        print(f"esdcodec: {error}", file=sys.stderr)
-        return 2
-
-    results: list[Result] = []
-    failures: list[str] = []
-    targets: dict[Path, Path] = {}
-    for job in tqdm(jobs, unit="file", disable=len(jobs) == 1 or not sys.stderr.isatty()):
-        try:
-            if job.target in targets:
-                raise AudioFileError(f"{job.source}: its output would replace that of {targets[job.target]}")
-            if Path(f"{args.output / job.target}.wav").resolve() in sources:
-                raise AudioFileError(f"{job.source}: its output would replace an input; choose another --output")
-            targets[job.target] = job.source
-            results.append(roundtrip(codec, job, args.output, args.n_quantizers, picture=args.plot or not args.sources))
-        except AudioFileError as error:
-            failures.append(str(error))
-        except (OSError, RuntimeError, MemoryError) as error:  # no place to write, no memory for a long file
-            failures.append(f"{job.source}: {error}")
-
-    if results:
-        audio = sum(r.audio_seconds for r in results)
-        encode, decode = (sum(getattr(r, f"{what}_seconds") for r in results) for what in ("encode", "decode"))
-        size = sum(-(-r.code_bits // 8) for r in results)
-        print(f"model      {args.model} on {codec.device}, {args.n_quantizers} of {codec.n_codebooks} codebooks")
-        print(f"audio      {len(results)} file{'s' * (len(results) > 1)}, {audio:.2f} s")
-        print(f"codes      {size:,} bytes: {bitrate:.0f} bit/s, {codec.frame_rate:g} frames/s")
-        print(f"speed      encode {audio / encode:.1f}×, decode {audio / decode:.1f}× real time")
-        written = results[0].files if len(results) == 1 else [args.output]
-        print("written    " + "\n           ".join(map(str, written)))
-    if not args.sources:
+    demonstration = not args.sources
+    if demonstration:  # `python infer.py`, as often as one likes
+        args.sources, args.overwrite = [SAMPLE], not args.skip_existing
+    task = Roundtrip(**_model_of(args), n_quantizers=args.n_quantizers, picture=args.plot or demonstration)
+    code = run(args, task, EXTENSIONS, ".wav", folder=True)
+    if demonstration and not args.json:
         print("The published model, of 110 M parameters, sounds better: add `--model 25hz_v1` (downloads 0.4 GB once).")
-    for failure in failures:
-        print(f"failed     {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return code
+
+
+def run_transcode(args: argparse.Namespace) -> int:
+    from .batch import run
+    from .tasks import Transcode
+
+    if args.output is None:
+        raise UsageError("say with --output where to write")
+    return run(args, Transcode(args.n_quantizers), (".esd",), ".esd")
+
+
+def _model_of(args: argparse.Namespace) -> dict[str, Any]:
+    if args.chunk_seconds <= 0 or (args.batch_seconds is not None and args.batch_seconds <= 0):
+        raise UsageError("--chunk-seconds and --batch-seconds must be positive")
+    return {
+        "model": args.model,
+        "device": args.device,
+        "dtype": args.dtype,
+        "chunk_seconds": args.chunk_seconds,
+        "batch_seconds": args.batch_seconds,
+    }
+
+
+# ---- info, plot, download --------------------------------------------------------------------------------------------
+
+
+def run_info(args: argparse.Namespace) -> int:
+    from .bitstream import BitstreamError
+    from .files import find_jobs
+    from .info import describe, table
+
+    failed = 0
+    for job in find_jobs(args.sources, (".esd",)):
+        try:
+            facts = describe(job.source, check=args.check)
+        except (BitstreamError, OSError) as error:
+            failed += 1
+            print(f"failed     {job.source}: {error}", file=sys.stderr)
+            continue
+        print(json.dumps(facts) if args.json else table(facts), flush=True)
+    return 1 if failed else 0
+
+
+def run_plot(args: argparse.Namespace) -> int:
+    from .batch import check_target
+    from .tasks import Roundtrip
+
+    target = Path(args.output)
+    if target.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--output {target} must end in .png, .svg or .pdf")
+    if not check_target(target, overwrite=args.overwrite, skip_existing=args.skip_existing):
+        return 0
+    task = Roundtrip(**_model_of(args), n_quantizers=args.n_quantizers, picture=True)
+    task.start(threads=None)
+    task.draw(Path(args.source), target)
+    print(json.dumps({"written": str(target)}) if args.json else f"written    {target}")
+    return 0
+
+
+def run_download(args: argparse.Namespace) -> int:
+    from ..pretrained import find
+
+    for model in args.models:
+        print(f"{model:12} {find(model, args.revision)}")
+    return 0
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + signum)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int]
     if args.command == "evaluate":
-        from ..evaluation.cli import run as run_evaluate
-
-        return run_evaluate(args)
-    return run_roundtrip(args)
+        from ..evaluation.cli import run
+    else:
+        run = args.run
+    handler = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (UsageError, OSError, ValueError, RuntimeError) as error:  # no such model, no place to write
+        print(f"esdcodec: {error}", file=sys.stderr)
+        return 2
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 if __name__ == "__main__":

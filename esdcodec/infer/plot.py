@@ -1,6 +1,7 @@
 """A picture of what the codec did: both spectrograms and the codes between them."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -47,16 +48,33 @@ def spectrogram_image(waveform: Waveform, sample_rate: int, title: str) -> np.nd
 
 
 def plot(
-    file: str | Path, original: Waveform, decoded: Waveform, codes: np.ndarray, sizes: tuple[int, ...], sample_rate: int
+    file: str | Path | BinaryIO,
+    original: Waveform,
+    decoded: Waveform,
+    subband: Waveform,
+    codes: np.ndarray,
+    sizes: tuple[int, ...],
+    sample_rate: int,
+    subband_sample_rate: int,
+    *,
+    format: str = "png",
 ) -> None:
-    """Write a PNG with the spectrograms of both ``[T]`` signals and the codes ``[n, L]`` as a heat map."""
+    """Draw the spectrograms of the original, the decoded and the subband signal ``[T]``, and the codes ``[n, L]``.
+
+    Args:
+        format: png, svg or pdf.
+    """
     seconds = len(original) / sample_rate
     n = len(codes)
-    figure = Figure(figsize=(10, 6.6 + 0.12 * n), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 0.6 + 0.12 * n])
-    for axes, waveform, title in ((top, original, "original"), (middle, decoded, "decoded")):
-        image = _show(axes, waveform, sample_rate, title)
-    figure.colorbar(image, ax=[top, middle], label="dB")
+    figure = Figure(figsize=(10, 8.1 + 0.12 * n), layout="constrained")
+    *spectra, bottom = figure.subplots(4, 1, sharex=True, height_ratios=[3, 3, 1.5, 0.6 + 0.12 * n])
+    for axes, waveform, rate, title in (
+        (spectra[0], original, sample_rate, "original"),
+        (spectra[1], decoded, sample_rate, "decoded"),
+        (spectra[2], subband, subband_sample_rate, "subband that guides the decoder"),
+    ):
+        image = _show(axes, waveform, rate, title)
+    figure.colorbar(image, ax=spectra, label="dB")
     heat = bottom.imshow(
         codes / (np.array(sizes[:n])[:, None] - 1),
         aspect="auto",
@@ -69,4 +87,5 @@ def plot(
     bottom.set(title=f"codes: {n} × {codes.shape[1]} frames, codebook 0 semantic", xlabel="seconds", ylabel="codebook")
     bottom.set_yticks(range(n))
     figure.colorbar(heat, ax=bottom, label="code / size")
-    figure.savefig(file, dpi=110)
+    bottom.set_xlim(0, seconds)
+    figure.savefig(file, dpi=110, format=format)

@@ -1,0 +1,249 @@
+"""Audio to `.esd` and back, file to file, in memory that does not grow with their length."""
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from ..audio import AudioFileError, Resampler, Waveform, opened
+from ..model_codec.codec import ESDCodec
+from ..model_codec.streaming import StreamDecoder
+from .bitstream import BitstreamError, Block, Header, PipeReader, Reader, Writer
+
+
+@dataclass
+class Done:
+    """What became of a file."""
+
+    audio_seconds: float
+    network_seconds: float  # in the codec alone
+    frames: int
+    bytes: int = 0  # coded
+    problems: list[str] = field(default_factory=list)  # what `recover` had to leave out
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How audio is cut for the network."""
+
+    chunk_seconds: float = 20.0
+    batch_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of audio that go through the network at once."""
+        return max(self.chunk_seconds, self.batch_seconds or 0.0)
+
+
+def header_of(codec: ESDCodec, n_quantizers: int, original_rate: int) -> Header:
+    bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers])
+    return Header(codec.name, codec.fingerprint[:8], codec.sample_rate, codec.hop_length, original_rate, bits)
+
+
+def encode_file(
+    codec: ESDCodec, source: str | Path | BinaryIO, target: BinaryIO, n_quantizers: int, pieces: Pieces = Pieces()
+) -> Done:
+    """Encode an audio file into an `.esd` stream.
+
+    Raises:
+        AudioFileError: the source is no readable audio.
+        ValueError: `n_quantizers` is not of this model.
+    """
+    spent = 0.0
+    with opened(source) as (rate, blocks):
+        writer = Writer(target, header_of(codec, n_quantizers, rate))
+        stream = codec.stream_encoder(
+            rate, n_quantizers=n_quantizers, chunk_seconds=pieces.chunk_seconds, batch_seconds=pieces.batch_seconds
+        )
+        n_samples = 0
+        for piece in _gathered(blocks, round(pieces.seconds * rate)):
+            if not np.isfinite(piece).all():
+                raise AudioFileError(f"{getattr(source, 'name', source)}: contains NaN or infinite samples")
+            n_samples += len(piece)
+            started = time.perf_counter()
+            codes = stream.push(torch.from_numpy(piece).to(codec.device))[0].cpu().numpy()
+            spent += time.perf_counter() - started
+            writer.write(codes)
+        started = time.perf_counter()
+        codes = stream.finish()[0].cpu().numpy()
+        spent += time.perf_counter() - started
+        writer.write(codes)
+        writer.finish(n_samples)
+    return Done(n_samples / rate, spent, writer.n_frames, writer.n_bytes)
+
+
+def _gathered(blocks: Iterator[Waveform], size: int) -> Iterator[Waveform]:
+    """Blocks of any length as pieces of `size` samples, the last one shorter."""
+    waiting: list[Waveform] = []
+    n = 0
+    for block in blocks:
+        waiting.append(block)
+        n += len(block)
+        if n >= size:
+            joined = np.concatenate(waiting)
+            whole = n // size * size
+            yield from np.split(joined[:whole], whole // size)
+            waiting, n = [joined[whole:].copy()], n - whole
+    if n:
+        yield np.concatenate(waiting)
+
+
+def decode_file(
+    codec: ESDCodec,
+    source: BinaryIO,
+    sink: "Callable[[int, int | None], Sink]",
+    *,
+    sample_rate: int | None = None,
+    recover: bool = False,
+    pieces: Pieces = Pieces(),
+) -> Done:
+    """Decode an `.esd` stream.
+
+    Args:
+        source: a file, or a pipe, which cannot be recovered.
+        sink: from the rate and the number of samples (None: not known yet) to what takes them.
+        sample_rate: Hz of what comes out. Default: that of the recording.
+        recover: decode what is whole of a damaged file; damaged seconds are silent.
+
+    Raises:
+        BitstreamError: this is no `.esd` file, it is damaged, or (WrongModel) it is of another model.
+    """
+    problems: list[str] = []
+    if source.seekable():
+        reader: Reader | PipeReader = Reader(source, recover=recover)
+        blocks = reader.read_blocks()
+        if reader.problem:
+            problems.append(str(reader.problem))
+    else:
+        reader = PipeReader(source)
+        blocks = reader.blocks()
+    header = reader.header
+    header.check_model(codec.name, codec.fingerprint)
+    if header.bits != header_of(codec, len(header.bits), header.original_rate).bits:
+        raise BitstreamError(f"codes of {header.bits} bits are not those of {codec.name!r}, though it says so")
+    rate = sample_rate or header.original_rate
+
+    def length() -> int | None:
+        if reader.original_samples is None:
+            return None
+        return -(-reader.original_samples * rate // header.original_rate)
+
+    resampler = None if rate == codec.sample_rate else Resampler(codec.sample_rate, rate)
+    decoder = _Decoding(codec, pieces)
+    given = 0
+    with sink(rate, length()) as write:
+
+        def give(audio: Waveform) -> None:
+            nonlocal given
+            total = length()  # of a pipe it is known when only the last frames are left
+            audio = audio if total is None else audio[: max(0, total - given)]
+            given += len(audio)
+            if len(audio):
+                write(audio)
+
+        for waveform in decoder.run(blocks):
+            give(resampler.push(waveform) if resampler else waveform)
+        if resampler:
+            give(resampler.finish())
+        total = length()
+        assert total is not None
+        if given < total:  # what was cut off
+            give(np.zeros(total - given, np.float32))
+    assert reader.original_samples is not None
+    seconds = reader.original_samples / header.original_rate
+    return Done(seconds, decoder.seconds, decoder.frames, problems=problems + decoder.problems)
+
+
+class _Decoding:
+    """Blocks to audio at the codec's rate. Lost blocks are silence, and what is between them is decoded by itself."""
+
+    def __init__(self, codec: ESDCodec, pieces: Pieces) -> None:
+        self.codec, self.pieces = codec, pieces
+        self.size = max(1, round(pieces.seconds * codec.frame_rate))  # frames
+        self.seconds, self.frames = 0.0, 0
+        self.problems: list[str] = []
+
+    def run(self, blocks: Iterator[Block]) -> Iterator[Waveform]:
+        stream: StreamDecoder | None = None
+        waiting: list[np.ndarray] = []
+        for block in blocks:
+            self.frames += block.n_frames
+            if block.codes is not None:
+                waiting.append(block.codes)
+                if sum(codes.shape[1] for codes in waiting) >= self.size:
+                    stream = stream or self._stream()
+                    yield self._timed(stream.push, waiting)
+                    waiting = []
+                continue
+            self.problems.append(str(block.error))
+            yield from self._rest(stream, waiting)
+            stream, waiting = None, []
+            yield np.zeros(block.n_frames * self.codec.hop_length, np.float32)
+        yield from self._rest(stream, waiting)
+
+    def _stream(self) -> StreamDecoder:
+        return self.codec.stream_decoder(
+            chunk_seconds=self.pieces.chunk_seconds, batch_seconds=self.pieces.batch_seconds
+        )
+
+    def _rest(self, stream: "StreamDecoder | None", waiting: list[np.ndarray]) -> Iterator[Waveform]:
+        if waiting:
+            stream = stream or self._stream()
+            yield self._timed(stream.push, waiting)
+        if stream:
+            yield self._timed(stream.finish)
+
+    def _timed(self, function: Callable[..., torch.Tensor], codes: "list[np.ndarray] | None" = None) -> Waveform:
+        started = time.perf_counter()
+        inputs = () if codes is None else (torch.from_numpy(np.concatenate(codes, axis=1))[None].to(self.codec.device),)
+        waveform: Waveform = function(*inputs)[0, 0].cpu().numpy()
+        self.seconds += time.perf_counter() - started
+        return waveform
+
+
+# ---- where decoded audio goes ----------------------------------------------------------------------------------------
+
+Write = Callable[[Waveform], None]
+Sink = AbstractContextManager[Write]
+
+
+def file_sink(target: BinaryIO, format: str) -> Callable[[int, int | None], Sink]:
+    """Into a file as 16-bit audio of a soundfile format such as WAV or FLAC."""
+
+    @contextmanager
+    def sink(rate: int, n_samples: int | None) -> Iterator[Write]:
+        with soundfile.SoundFile(target, "w", rate, 1, "PCM_16", format=format) as file:
+            yield lambda waveform: file.write(_pcm16(waveform))
+
+    return sink
+
+
+def pipe_sink(target: BinaryIO) -> Callable[[int, int | None], Sink]:
+    """Into a pipe as 16-bit wav, whose header says the length where it is known before."""
+
+    @contextmanager
+    def sink(rate: int, n_samples: int | None) -> Iterator[Write]:
+        size = min(2**32 - 1, 2 * n_samples) if n_samples is not None else 2**32 - 1  # the largest: until it ends
+        riff = struct.pack("<4sI4s", b"RIFF", min(2**32 - 1, size + 36), b"WAVE")
+        target.write(riff + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16))
+        target.write(struct.pack("<4sI", b"data", size))
+        yield lambda waveform: _write(target, _pcm16(waveform).astype("<i2").tobytes())
+        target.flush()
+
+    return sink
+
+
+def _write(target: BinaryIO, data: bytes) -> None:
+    target.write(data)
+
+
+def _pcm16(waveform: Waveform) -> NDArray[np.int16]:
+    return (np.clip(waveform, -1, 1) * 32767).round().astype(np.int16)
