@@ -25,9 +25,7 @@ class Refused(ValueError):
     """A command would overwrite something, or has nowhere to write."""
 
 
-def run(
-    args: argparse.Namespace, task: Task, extensions: Iterable[str], suffix: str, *, folder: bool = False
-) -> int:
+def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], suffix: str, *, folder: bool = False) -> int:
     """Do `task` to all that `args.sources` name; returns the exit code.
 
     Args:
@@ -150,7 +148,9 @@ def _outcomes(task: Task, planned: list[tuple[Job, list[Path]]], n_processes: in
         return
     threads = max(1, (os.cpu_count() or 1) // n_processes)
     context = multiprocessing.get_context("spawn")  # forked torch threads may hang
-    with ProcessPoolExecutor(n_processes, context, _start_worker, (replace(task), threads)) as pool:
+    with ProcessPoolExecutor(
+        n_processes, context, initializer=_start_worker, initargs=(replace(task), threads)
+    ) as pool:
         try:
             futures = {pool.submit(_work, job.source, targets): (job, targets) for job, targets in planned}
             for future in as_completed(futures):
@@ -214,9 +214,7 @@ def _summarise(args: argparse.Namespace, task: Task | None, outcomes: list[Outco
         summary = {"files": len(done), "failed": len(failures), "skipped": skipped, "audio_seconds": seconds}
         print(json.dumps(summary | {"coded_bytes": size}), flush=True)
     elif done and task:
-        spent = {
-            what: sum(getattr(facts, f"{what}_seconds") for _, facts in done) for what in ("encode", "decode")
-        }
+        spent = {what: sum(getattr(facts, f"{what}_seconds") for _, facts in done) for what in ("encode", "decode")}
         speed = ", ".join(f"{what} {seconds / each:.1f}×" for what, each in spent.items() if each)
         written = done[0][0] if len(done) == 1 else [Path(args.output or ".")]
         lines = {
@@ -230,7 +228,7 @@ def _summarise(args: argparse.Namespace, task: Task | None, outcomes: list[Outco
         print("\n".join(f"{name:10} {text}" for name, text in lines.items() if text))
     elif skipped and not failures:
         print(f"skipped    {skipped} that exist: nothing to do")
-    for job, targets, facts in outcomes:
+    for job, _, facts in outcomes:
         for problem in [] if isinstance(facts, str) else facts.problems:
             print(f"recovered  {job.source}: {problem}", file=sys.stderr)
     for job, why in failures:

@@ -21,7 +21,9 @@ MAGIC, VERSION = b"ESDC", 1
 BLOCK_FRAMES = 32  # 1.28 s at 25 frames a second; a multiple of 8, so that no bits are lost between blocks
 END = 0
 MAX_CODEBOOKS, MAX_BITS = 32, 24
-_FIXED = struct.Struct(">IHI8sBBB")  # sample rate, hop length, original rate, fingerprint, block frames, name, codebooks
+_FIXED = struct.Struct(
+    ">IHI8sBBB"
+)  # sample rate, hop length, original rate, fingerprint, block frames, name, codebooks
 _CRC = struct.Struct(">I")
 _END = struct.Struct(">BQ")
 END_BYTES = _END.size + _CRC.size
@@ -125,7 +127,7 @@ def read_header(stream: BinaryIO) -> Header:
     if start[: len(MAGIC)] != MAGIC or len(start) <= len(MAGIC):
         raise BitstreamError("this is no .esd file: it does not begin with ESDC")
     if start[-1] != VERSION:
-        raise BitstreamError(f"this .esd file is of version {start[-1]}, and version {VERSION} is known: upgrade esdcodec")
+        raise BitstreamError(f"this .esd file is of version {start[-1]}, newer than {VERSION}: upgrade esdcodec")
     fixed = _exactly(stream, _FIXED.size, "the header")
     *_, name_length, n_codebooks = _FIXED.unpack(fixed)
     rest = _exactly(stream, name_length + n_codebooks + _CRC.size, "the header")
@@ -266,9 +268,10 @@ class PipeReader:
 
     def __post_init__(self) -> None:
         self.header = read_header(self.stream)
+        self.problem: BitstreamError | None = None  # with the end: it is not known before
         self.original_samples: int | None = None
 
-    def blocks(self) -> Iterator[Block]:
+    def read_blocks(self) -> Iterator[Block]:
         """
         Raises:
             DamagedBlock: a block is damaged, or the stream ends without end marker. What follows cannot be found.
@@ -334,7 +337,7 @@ class Reader:
             self.problem = _damaged(header, whole_blocks, 0, "or the end after it is missing: the file was cut")
         elif size != header.body_bytes(header.num_frames(samples)) + END_BYTES:
             self.problem = BitstreamError(
-                f"the file's end says {samples} samples, which are {header.num_frames(samples)} frames, but its size is "
+                f"the file's end says {samples} samples, {header.num_frames(samples)} frames, but its size is "
                 "not theirs: blocks are missing"
             )
         if self.problem is None and samples is not None:

@@ -119,12 +119,10 @@ def decode_file(
     problems: list[str] = []
     if source.seekable():
         reader: Reader | PipeReader = Reader(source, recover=recover)
-        blocks = reader.read_blocks()
         if reader.problem:
             problems.append(str(reader.problem))
     else:
         reader = PipeReader(source)
-        blocks = reader.blocks()
     header = reader.header
     header.check_model(codec.name, codec.fingerprint)
     if header.bits != header_of(codec, len(header.bits), header.original_rate).bits:
@@ -149,7 +147,7 @@ def decode_file(
             if len(audio):
                 write(audio)
 
-        for waveform in decoder.run(blocks):
+        for waveform in decoder.run(reader.read_blocks()):
             give(resampler.push(waveform) if resampler else waveform)
         if resampler:
             give(resampler.finish())

@@ -27,13 +27,16 @@ class Facts:
     problems: list[str] = field(default_factory=list)  # of a file that was recovered
 
 
+@dataclass
 class Task:
     """Base of all tasks.
 
     `run` makes the files `targets`, one for each of `suffixes`; `pipe` goes from one stream to another.
     """
 
-    suffixes: tuple[str, ...]
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        raise NotImplementedError
 
     def start(self, threads: int | None) -> None:
         """Get ready in the process that does the work, with so many threads (None: as it comes)."""
@@ -80,8 +83,9 @@ class Encode(ModelTask):
     n_quantizers: int
     format: str
 
-    def __post_init__(self) -> None:
-        self.suffixes = (f".{self.format}",)
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (f".{self.format}",)
 
     def start(self, threads: int | None) -> None:
         super().start(threads)
@@ -125,8 +129,9 @@ class Decode(ModelTask):
     sample_rate: int | None
     recover: bool
 
-    def __post_init__(self) -> None:
-        self.suffixes = (f".{self.format}",)
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (f".{self.format}",)
 
     def describe(self) -> str:
         return f"{self.codec.name} on {self.codec.device}"
@@ -156,9 +161,7 @@ class Decode(ModelTask):
                     self.codec, file, pipe_sink(target), sample_rate=self.sample_rate, recover=True, pieces=self.pieces
                 )
         else:
-            done = decode_file(
-                self.codec, source, pipe_sink(target), sample_rate=self.sample_rate, pieces=self.pieces
-            )
+            done = decode_file(self.codec, source, pipe_sink(target), sample_rate=self.sample_rate, pieces=self.pieces)
         return Facts(done.audio_seconds, 0, decode_seconds=done.network_seconds, problems=done.problems)
 
 
@@ -169,8 +172,9 @@ class Roundtrip(ModelTask):
     n_quantizers: int
     picture: bool
 
-    def __post_init__(self) -> None:
-        self.suffixes = (".wav", ".esd", *[".png"] * self.picture)
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (".wav", ".esd", *[".png"] * self.picture)
 
     def start(self, threads: int | None) -> None:
         super().start(threads)
@@ -188,14 +192,10 @@ class Roundtrip(ModelTask):
             coded.flush()
             coded.seek(0)
             rate = self.codec.sample_rate
-            decoding = decode_file(
-                self.codec, coded, file_sink(decoded, "WAV"), sample_rate=rate, pieces=self.pieces
-            )
+            decoding = decode_file(self.codec, coded, file_sink(decoded, "WAV"), sample_rate=rate, pieces=self.pieces)
             if picture:
                 self._draw(source, picture[0], "png")
-        return Facts(
-            encoding.audio_seconds, encoding.bytes, encoding.network_seconds, decoding.network_seconds
-        )
+        return Facts(encoding.audio_seconds, encoding.bytes, encoding.network_seconds, decoding.network_seconds)
 
     def _draw(self, source: Path, picture: Path | BinaryIO, format: str) -> None:
         import torch
@@ -231,7 +231,10 @@ class Transcode(Task):
     """`.esd` to `.esd` with fewer codebooks."""
 
     n_quantizers: int
-    suffixes = (".esd",)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (".esd",)
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
         with open(source, "rb") as file, whole_file(targets[0]) as target:

@@ -129,9 +129,7 @@ def decoding(codec: ESDCodec, *, chunk_frames: int, batch: int = 1) -> Pipeline:
         return framed(codec.synthesise(both[:, :dim], unframed(both[:, dim:])), hop)
 
     networks = (codec.dequantize, condition, decode)
-    return Pipeline(
-        *(Stage(n, reach, chunk_frames=chunk_frames, batch=batch) for n, reach in zip(networks, reaches))
-    )
+    return Pipeline(*(Stage(n, reach, chunk_frames=chunk_frames, batch=batch) for n, reach in zip(networks, reaches)))
 
 
 def framed(signal: Tensor, hop_length: int) -> Tensor:
