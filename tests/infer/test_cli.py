@@ -1,0 +1,343 @@
+"""The command line, run as a user runs it: right files, whole files, nothing overwritten, and a word on what failed."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import make_tiny_codec, speech
+
+from esdcodec.audio import read
+from esdcodec.infer.bitstream import Reader
+from esdcodec.infer.cli import main
+from esdcodec.infer.files import find_jobs, whole_file
+from esdcodec.pretrained import load
+
+ROOT = Path(__file__).parents[2]
+ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]
+HOP = 120
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_codec().save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def codec(model):
+    return load(model, device="cpu")
+
+
+def write(file: Path, seconds: float = 0.3, rate: int = 24000, seed: int = 0, **options) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, speech(seconds, seed=seed, sample_rate=rate)[0, 0].numpy(), rate, **options)
+    return file
+
+
+def run(*args, model=None, **options):
+    arguments = [*map(str, args), *(["--model", model, "--device", "cpu"] if model else [])]
+    return subprocess.run([*ESDCODEC, *arguments], capture_output=True, check=False, **options)
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.name.endswith(".part")]
+
+
+class TestInferPy:
+    def test_without_arguments_it_reconstructs_the_bundled_recording(self, tmp_path):
+        for _ in range(2):  # as often as one likes
+            command = [sys.executable, str(ROOT / "infer.py")]
+            result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stderr
+        assert "850 bit/s" in result.stdout
+        assert "real time" in result.stdout
+        assert "--model 25hz_v1" in result.stdout
+        original, _ = soundfile.read(ROOT / "esdcodec/assets/sample.flac")
+        decoded, rate = soundfile.read(tmp_path / "reconstructed/sample.wav")
+        assert (rate, len(decoded)) == (24000, len(original) * 24000 // 16000)
+        with open(tmp_path / "reconstructed/sample.esd", "rb") as file:
+            assert Reader(file).read().shape == (3, 124)
+        assert (tmp_path / "reconstructed/sample.png").read_bytes()[1:4] == b"PNG"
+
+    def test_folders_are_mirrored_and_broken_files_are_told_at_the_end(self, model, tmp_path):
+        write(tmp_path / "in/a.wav")
+        write(tmp_path / "in/deep/er/b.flac")
+        write(tmp_path / "in/d.mp3")
+        write(tmp_path / "in/e.opus", format="OGG", subtype="OPUS")
+        (tmp_path / "in/broken.wav").write_bytes(b"RIFF nothing")
+        (tmp_path / "in/notes.txt").write_text("not audio")
+        result = run("roundtrip", "in", "--output", "out", model=model, cwd=tmp_path, text=True)
+        assert result.returncode == 1
+        assert "failed     in/broken.wav: cannot be read as audio (Format not recognised.)" in result.stderr
+        assert "4 files" in result.stdout
+        for suffix in ("wav", "esd"):
+            found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob(f"*.{suffix}")}
+            assert found == {f"in/{name}.{suffix}" for name in ("a", "deep/er/b", "d", "e")}
+
+
+class TestThereAndBack:
+    @pytest.mark.parametrize("rate", [8000, 24000, 44100])
+    def test_a_file_comes_back_at_its_own_rate_and_length(self, model, codec, tmp_path, rate):
+        source = write(tmp_path / "a.wav", rate=rate, seconds=0.7)
+        assert main(["encode", str(source), "--model", model, "--n-quantizers", "2", "--chunk-seconds", "0.2"]) == 0
+        audio, _ = read(source)
+        with open(tmp_path / "a.esd", "rb") as file:
+            codes = Reader(file).read()
+        np.testing.assert_array_equal(codes, codec.encode(audio, rate, n_quantizers=2)[0].numpy())
+        assert main(["decode", str(tmp_path / "a.esd"), "-o", str(tmp_path / "b.wav"), "--model", model]) == 0
+        decoded, decoded_rate = soundfile.read(tmp_path / "b.wav")
+        assert (decoded_rate, len(decoded)) == (rate, len(audio))
+
+    def test_samples_are_those_of_the_library(self, model, codec, tmp_path):
+        source = write(tmp_path / "a.wav", seconds=0.7)
+        main(["encode", str(source), "--model", model])
+        main(["decode", str(tmp_path / "a.esd"), "-o", str(tmp_path / "b.flac"), "--format", "flac", "--model", model])
+        audio, _ = read(source)
+        expected = codec.decode(codec.encode(audio, n_quantizers=3), length=len(audio))[0, 0].numpy()
+        decoded, _ = soundfile.read(tmp_path / "b.flac")
+        np.testing.assert_allclose(decoded, expected, atol=2 / 32768)
+
+    def test_pipes(self, model, tmp_path):
+        source = write(tmp_path / "a.wav", seconds=0.7, rate=16000)
+        encoded = run("encode", "-", model=model, input=source.read_bytes())
+        assert encoded.returncode == 0, encoded.stderr
+        main(["encode", str(source), "--model", model])
+        assert encoded.stdout == (tmp_path / "a.esd").read_bytes()
+        decoded = run("decode", "-", model=model, input=encoded.stdout)
+        assert decoded.returncode == 0, decoded.stderr
+        main(["decode", str(tmp_path / "a.esd"), "-o", str(tmp_path / "b.wav"), "--model", model])
+        from_pipe, from_file = soundfile.read(io.BytesIO(decoded.stdout)), soundfile.read(tmp_path / "b.wav")
+        assert from_pipe[1] == from_file[1] == 16000
+        np.testing.assert_array_equal(from_pipe[0], from_file[0])
+
+    def test_arrays_for_language_models(self, model, codec, tmp_path):
+        source = write(tmp_path / "a.wav")
+        assert main(["encode", str(source), "--model", model, "--format", "npy"]) == 0
+        codes = np.load(tmp_path / "a.npy")
+        assert codes.dtype == np.int16
+        np.testing.assert_array_equal(codes, codec.encode(read(source)[0], n_quantizers=3)[0].numpy())
+
+    def test_transcode_and_info(self, model, tmp_path, capsys):
+        source = write(tmp_path / "a.wav", seconds=0.5)
+        main(["encode", str(source), "--model", model, "--n-quantizers", "4"])
+        esd, small = str(tmp_path / "a.esd"), str(tmp_path / "small.esd")
+        assert main(["transcode", esd, "--n-quantizers", "1", "-o", small]) == 0
+        capsys.readouterr()
+        assert main(["info", esd, small, "--json", "--check"]) == 0
+        four, one = map(json.loads, capsys.readouterr().out.splitlines())
+        assert (four["codebooks"], one["codebooks"]) == (4, 1)
+        assert four["model"] == one["model"] == "tiny"
+        assert four["seconds"] == one["seconds"] == 0.5
+        assert four["bits"] == [8, 6, 6, 6]
+        assert main(["info", esd]) == 0
+        assert "4 codebooks of 8, 6, 6, 6 bits, 100 frames" in capsys.readouterr().out
+
+    def test_damaged_seconds_are_silent_and_told(self, model, tmp_path, capsys):
+        source = write(tmp_path / "a.wav", seconds=2.0)
+        main(["encode", str(source), "--model", model])
+        data = bytearray((tmp_path / "a.esd").read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / "a.esd").write_bytes(data)
+        args = ["decode", str(tmp_path / "a.esd"), "-o", str(tmp_path / "b.wav"), "--model", model]
+        assert main(args) == 1
+        assert "block 6" in capsys.readouterr().err
+        assert not (tmp_path / "b.wav").exists()
+        assert main([*args, "--recover"]) == 1
+        assert "recovered" in capsys.readouterr().err
+        decoded, _ = soundfile.read(tmp_path / "b.wav")
+        assert len(decoded) == 48000
+        silent = decoded.reshape(-1, 32 * HOP // 8)[6 * 8 : 7 * 8]
+        assert (silent == 0).all()
+        assert np.abs(decoded[: 6 * 32 * HOP]).max() > 0.01
+        assert np.abs(decoded[7 * 32 * HOP :]).max() > 0.01
+
+    def test_another_model_is_refused_by_name(self, model, tmp_path, capsys):
+        source = write(tmp_path / "a.wav")
+        main(["encode", str(source), "--model", model])
+        torch.manual_seed(1)
+        make_tiny_codec(seed=1).save_pretrained(tmp_path / "other")
+        args = ["decode", str(tmp_path / "a.esd"), "-o", str(tmp_path / "b.wav")]
+        assert main([*args, "--model", str(tmp_path / "other")]) == 1
+        assert "of the model 'tiny'" in capsys.readouterr().err
+        assert not (tmp_path / "b.wav").exists()
+
+    def test_pictures(self, model, tmp_path):
+        source = write(tmp_path / "short.wav", seconds=0.05)
+        assert main(["plot", str(source), "-o", str(tmp_path / "p.svg"), "--model", model]) == 0
+        assert b"<svg" in (tmp_path / "p.svg").read_bytes()
+        args = [str(source), "--model", model, "--output", str(tmp_path / "out"), "--plot"]
+        assert main(["roundtrip", *args]) == 0
+        assert (tmp_path / "out/short.png").stat().st_size > 10000
+
+
+class TestSources:
+    def test_lists_globs_and_missing_files(self, model, tmp_path, capsys):
+        for name in ("in/s1/001.wav", "in/s2/001.wav"):
+            write(tmp_path / name)
+        (tmp_path / "some.lst").write_text("# three files\nin/s1/001.wav\n\nin/s2/001.wav\nin/gone.wav\n")
+        out = tmp_path / "out"
+        assert main(["encode", str(tmp_path / "some.lst"), "--model", model, "-o", str(out)]) == 1
+        assert sorted(str(p.relative_to(out)) for p in out.rglob("*.esd")) == ["s1/001.esd", "s2/001.esd"]
+        assert "gone.wav: no such file" in capsys.readouterr().err
+        assert main(["encode", str(tmp_path / "in/*/*.wav"), "--model", model, "-o", str(tmp_path / "globbed")]) == 0
+        assert len(list((tmp_path / "globbed").rglob("*.esd"))) == 2
+
+    def test_a_list_that_names_itself_ends(self, model, tmp_path, capsys):
+        (tmp_path / "some.lst").write_text("some.lst\n")
+        assert main(["roundtrip", str(tmp_path / "some.lst"), "--model", model, "--output", str(tmp_path / "o")]) == 1
+        assert "some.lst: cannot be read as audio" in capsys.readouterr().err
+
+    def test_two_files_never_share_an_output(self, model, tmp_path, capsys):
+        files = [str(write(tmp_path / name)) for name in ("a.wav", "a.flac")]
+        assert main(["encode", *files, "--model", model, "--output", str(tmp_path / "out")]) == 1
+        assert "would replace that of" in capsys.readouterr().err
+
+    def test_jobs_mirror_the_folder_below_its_name(self, tmp_path):
+        write(tmp_path / "in/x/a.wav")
+        (job,) = find_jobs([tmp_path / "in"])
+        assert job.target == Path("in/x/a")
+
+
+class TestNothingIsLost:
+    def test_nothing_is_overwritten_unless_told(self, model, tmp_path, capsys):
+        source = write(tmp_path / "a.wav")
+        (tmp_path / "a.esd").write_text("precious")
+        args = ["encode", str(source), "--model", model]
+        assert main(args) == 1
+        assert "exists: say --overwrite or --skip-existing" in capsys.readouterr().err
+        assert main([*args, "--skip-existing"]) == 0
+        assert (tmp_path / "a.esd").read_text() == "precious"
+        assert main([*args, "--overwrite"]) == 0
+        assert (tmp_path / "a.esd").read_bytes().startswith(b"ESDC")
+
+    def test_an_input_is_never_replaced(self, model, tmp_path, capsys):
+        before = write(tmp_path / "in/a.wav").read_bytes()
+        args = ["roundtrip", str(tmp_path / "in"), "--model", model, "--output", str(tmp_path), "--overwrite"]
+        assert main(args) == 1
+        assert "would replace an input" in capsys.readouterr().err
+        assert (tmp_path / "in/a.wav").read_bytes() == before
+
+    def test_one_output_that_cannot_be_written_does_not_stop_the_others(self, model, tmp_path, capsys):
+        for name in ("a", "b"):
+            write(tmp_path / f"in/{name}.wav")
+        (tmp_path / "out/in/a.esd").mkdir(parents=True)
+        args = ["encode", str(tmp_path / "in"), "--model", model, "-o", str(tmp_path / "out"), "--overwrite"]
+        assert main(args) == 1
+        assert "in/a.wav" in capsys.readouterr().err
+        assert (tmp_path / "out/in/b.esd").is_file()
+        assert not hidden(tmp_path)
+
+    def test_a_file_appears_when_it_is_whole(self, tmp_path):
+        target = tmp_path / "deep/file"
+
+        def fail():
+            with whole_file(target) as stream:
+                stream.write(b"half")
+                assert not target.exists()
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        assert list(target.parent.iterdir()) == []
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_a_stopped_run_leaves_no_half_file(self, model, tmp_path, number, jobs):
+        for i in range(40):
+            write(tmp_path / f"in/{i}.wav", seconds=1.0, seed=i % 4)
+        args = ["encode", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--jobs", str(jobs), "--model", model]
+        process = subprocess.Popen([*ESDCODEC, *args], stderr=subprocess.PIPE, start_new_session=True)
+        while not list((tmp_path / "out").rglob("*.esd")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does it
+        else:
+            process.send_signal(number)
+        assert process.wait(30) == 128 + number
+        process.stderr.close()
+        assert not hidden(tmp_path)
+        for file in (tmp_path / "out").rglob("*.esd"):
+            with open(file, "rb") as stream:
+                assert Reader(stream).n_frames == 200
+
+    def test_killed_at_random_and_repeated_until_done(self, model, codec, tmp_path):
+        for i in range(30):
+            write(tmp_path / f"in/{i}.wav", seconds=0.2 + 0.05 * i, seed=i % 4)
+        args = ["encode", tmp_path / "in", "-o", tmp_path / "out", "--skip-existing", "--model", model]
+        command = [*ESDCODEC, *map(str, args)]
+        rng = random.Random(0)
+        for _ in range(3):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            before = len(list((tmp_path / "out").rglob("*.esd")))
+            while len(list((tmp_path / "out").rglob("*.esd"))) == before and process.poll() is None:
+                time.sleep(rng.uniform(0, 0.02))
+            process.kill()
+            process.wait()
+        assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+        assert not hidden(tmp_path)
+        for source in (tmp_path / "in").iterdir():
+            with open(tmp_path / "out/in" / f"{source.stem}.esd", "rb") as file:
+                codes = Reader(file).read()
+            np.testing.assert_array_equal(codes, codec.encode(read(source)[0], n_quantizers=3)[0].numpy())
+
+
+class TestForMachines:
+    def test_json(self, model, tmp_path):
+        write(tmp_path / "in/a.wav", seconds=0.5)
+        (tmp_path / "in/b.wav").write_bytes(b"not audio")
+        result = run("encode", tmp_path / "in", "-o", tmp_path / "out", "--json", model=model, text=True)
+        assert result.returncode == 1
+        a, b, summary = map(json.loads, result.stdout.splitlines())
+        size = (tmp_path / "out/in/a.esd").stat().st_size
+        assert (a["audio_seconds"], a["coded_bytes"]) == (0.5, size)
+        assert "cannot be read" in b["error"]
+        assert summary == {"files": 1, "failed": 1, "skipped": 0, "audio_seconds": 0.5, "coded_bytes": size}
+
+    def test_processes_make_the_same_files(self, model, tmp_path):
+        for i in range(4):
+            write(tmp_path / f"in/{i}.wav", seconds=0.3 + 0.1 * i, seed=i)
+        args = ["encode", str(tmp_path / "in"), "--model", model, "--device", "cpu"]
+        assert main([*args, "-o", str(tmp_path / "one")]) == 0
+        assert main([*args, "-o", str(tmp_path / "two"), "--jobs", "2"]) == 0
+        for file in (tmp_path / "one").rglob("*.esd"):
+            assert file.read_bytes() == (tmp_path / "two/in" / file.name).read_bytes()
+
+    def test_info_needs_no_network_code(self, model, tmp_path):
+        write(tmp_path / "a.wav")
+        main(["encode", str(tmp_path / "a.wav"), "--model", model])
+        code = (
+            "import sys; from esdcodec.infer.cli import main\n"
+            f"assert main(['info', {str(tmp_path / 'a.esd')!r}]) == 0\n"
+            "assert not {'torch', 'matplotlib', 'huggingface_hub'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    @pytest.mark.parametrize("args", [["--model", "nothing"], ["--n-quantizers", "99"], ["--device", "abacus"]])
+    def test_wrong_command(self, args, tmp_path, capsys):
+        source = str(write(tmp_path / "a.wav"))
+        assert main(["roundtrip", source, *args, "--output", str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err.startswith("esdcodec: ")
+        assert not (tmp_path / "out").exists()
+
+    def test_nothing_to_do(self, tmp_path, capsys):
+        assert main(["encode", str(tmp_path)]) == 2
+        assert "no .aif" in capsys.readouterr().err
+
+    def test_every_command_teaches_by_example(self, capsys):
+        for command in ("encode", "decode", "roundtrip", "info", "transcode", "plot", "download", "evaluate"):
+            with pytest.raises(SystemExit) as stopped:
+                main([command, "--help"])
+            assert stopped.value.code == 0
+            assert f"  esdcodec {command}" in capsys.readouterr().out
