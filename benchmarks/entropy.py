@@ -46,7 +46,8 @@ def main() -> None:
         for audio, rate in map(read, audio_files(args.folder))
     ]
     n_frames = sum(codes.shape[1] for codes in files)
-    print(f"{len(files)} files, {n_frames} frames\n{'codebook':>8} {'fixed':>8} {'adaptive':>9} {'static':>8}  bits a code")
+    print(f"{len(files)} files, {n_frames} frames")
+    print(f"{'codebook':>8} {'fixed':>8} {'adaptive':>8} {'static':>8}  bits a code")
     totals = np.zeros(3)
     for i, size in enumerate(codec.codebook_sizes[: args.n_quantizers]):
         counts = sum(np.bincount(codes[i], minlength=size) for codes in files)

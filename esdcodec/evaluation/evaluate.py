@@ -36,6 +36,8 @@ class Row:
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     codes: list[list[int]] | None = None
+    bitrate: float | None = None
+    megabytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Evaluator:
             decoded.encode_seconds,
             decoded.decode_seconds,
             None if decoded.codes is None else decoded.codes.tolist(),
+            decoded.bitrate,
+            decoded.megabytes,
         )
 
 
@@ -234,6 +238,10 @@ def _summary(rows: list[Row]) -> dict[str, Any]:
             summary[name] = _estimate(known.mean(), known[_draws(len(known))].mean(1))
     if all(row.n_bytes is not None for row in rows):
         summary["kbps"] = sum(row.n_bytes or 0 for row in rows) * 8 / summary["seconds"] / 1000
+    if rows[0].bitrate is not None:
+        summary["nominal"] = rows[0].bitrate / 1000
+    if known_megabytes := [row.megabytes for row in rows if row.megabytes is not None]:
+        summary["megabytes"] = max(known_megabytes)
     for what in ("encode", "decode"):
         spent = [getattr(row, f"{what}_seconds") for row in rows]
         if all(s is not None for s in spent):

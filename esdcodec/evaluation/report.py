@@ -12,7 +12,8 @@ from ..model_codec.usage import CodebookUsage
 from .evaluate import Estimate, Row, score_names
 
 COLUMNS = {  # column -> heading, digits; an arrow says which way is better
-    "kbps": ("kbps", 2),
+    "nominal": ("kbps", 2),
+    "kbps": ("in files", 2),
     "stoi": ("STOI ↑", 3),
     "estoi": ("ESTOI ↑", 3),
     "pesq_wb": ("PESQ-WB ↑", 2),
@@ -31,6 +32,7 @@ COLUMNS = {  # column -> heading, digits; an arrow says which way is better
     "si_sdr": ("SI-SDR ↑", 1),
     "encode_speed": ("encode ×", 1),
     "decode_speed": ("decode ×", 1),
+    "megabytes": ("peak MB", 0),
 }
 
 

@@ -1,5 +1,6 @@
 """What is evaluated: this codec, the files that another one wrote, or any program that encodes and decodes."""
 
+import io
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,10 @@ import soundfile
 import torch
 
 from ..audio import EXTENSIONS, Waveform, read, resample
+from ..infer.bitstream import Writer
+from ..infer.coding import header_of
 from ..model_codec import ESDCodec
+from .memory import peak_memory
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Decoded:
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     codes: np.ndarray | None = None  # [n, L]
+    bitrate: float | None = None  # bit/s, nominal
+    megabytes: float | None = None  # that encoding and decoding took at most
 
 
 System = Callable[[Path, Waveform, int], Decoded]
@@ -38,27 +44,42 @@ class SystemFailed(RuntimeError):
 
 def model_systems(codec: ESDCodec, n_quantizers: Sequence[int]) -> dict[str, System]:
     """The codec at several numbers of codebooks; what it encodes is kept from one to the next."""
-    kept: dict[Path, tuple[torch.Tensor, float]] = {}
+    codec.keep_fingerprint()
+    kept: dict[Path, tuple[torch.Tensor, float, float | None]] = {}
 
-    def encode(file: Path, waveform: Waveform) -> tuple[torch.Tensor, float]:
+    def encode(file: Path, waveform: Waveform) -> tuple[torch.Tensor, float, float | None]:
         if file not in kept:
             kept.clear()
             started = time.perf_counter()
-            codes = codec.encode(torch.from_numpy(waveform).to(codec.device), n_quantizers=max(n_quantizers))
-            kept[file] = codes, time.perf_counter() - started
+            with peak_memory(codec.device) as peak:
+                codes = codec.encode(torch.from_numpy(waveform).to(codec.device), n_quantizers=max(n_quantizers))
+            kept[file] = codes, time.perf_counter() - started, peak.megabytes
         return kept[file]
 
     def system(n: int) -> System:
         def run(file: Path, waveform: Waveform, sample_rate: int) -> Decoded:
-            codes, encode_seconds = encode(file, resample(waveform, sample_rate, codec.sample_rate))
+            codes, encode_seconds, megabytes = encode(file, resample(waveform, sample_rate, codec.sample_rate))
             codes = codes[:, :n]
             started = time.perf_counter()
-            decoded = codec.decode(codes)[0, 0].cpu().numpy()
+            with peak_memory(codec.device) as peak:
+                decoded = codec.decode(codes)[0, 0].cpu().numpy()
             decode_seconds = time.perf_counter() - started
-            n_bytes = -(-codec.bits_per_frame(n) * codes.shape[-1] // 8)
+            coded = io.BytesIO()
+            writer = Writer(coded, header_of(codec, n, sample_rate))
+            writer.write(codes[0].cpu().numpy())
+            writer.finish(len(waveform))
             back = resample(decoded, codec.sample_rate, sample_rate)
             shown = codes[0].cpu().numpy() if n == max(n_quantizers) else None  # the others' are among them
-            return Decoded(_fit(back, waveform), n_bytes, encode_seconds, decode_seconds, shown)
+            known = [each for each in (megabytes, peak.megabytes) if each is not None]
+            return Decoded(
+                _fit(back, waveform),
+                writer.n_bytes,
+                encode_seconds,
+                decode_seconds,
+                shown,
+                codec.bitrate(n),
+                max(known) if known else None,
+            )
 
         return run
 
@@ -79,12 +100,13 @@ def folder_system(originals: Path, decoded: Path) -> System:
     return run
 
 
-def command_system(template: str, rate: int, suffix: str = ".wav") -> System:
+def command_system(template: str, rate: int, suffix: str = ".wav", bitrate: float | None = None) -> System:
     """A program, as a shell command with `{input}`, `{coded}` and `{output}`.
 
     Args:
         rate: Hz of the input that it is given and of the output that it writes.
         suffix: of both: `.wav`, or `.raw` for 16-bit samples without a header.
+        bitrate: in bit/s, nominal.
     """
 
     def run(file: Path, waveform: Waveform, sample_rate: int) -> Decoded:
@@ -105,17 +127,18 @@ def command_system(template: str, rate: int, suffix: str = ".wav") -> System:
             else:
                 decoded, _ = read(paths["output"], sample_rate)
             n_bytes = paths["coded"].stat().st_size if paths["coded"].exists() else None
-        return Decoded(_fit(decoded, waveform), n_bytes)
+        return Decoded(_fit(decoded, waveform), n_bytes, bitrate=bitrate)
 
     return run
 
 
 _OPUS = "opusenc --quiet --bitrate {rate} {{input}} {{coded}} && opusdec --quiet --rate 24000 {{coded}} {{output}}"
 _CODEC2 = "c2enc {mode} {{input}} {{coded}} && c2dec {mode} {{coded}} {{output}}"
-PEERS: dict[str, tuple[str, int, str]] = {  # name -> command, rate, suffix
-    **{f"opus-{rate}k": (_OPUS.format(rate=rate), 24000, ".wav") for rate in (6, 8, 12)},
+PEERS: dict[str, tuple[str, int, str, float]] = {  # name -> command, rate, suffix, nominal bit/s
+    **{f"opus-{rate}k": (_OPUS.format(rate=rate), 24000, ".wav", 1000.0 * rate) for rate in (6, 8, 12)},
     **{
-        f"codec2-{mode.lower()}": (_CODEC2.format(mode=mode), 8000, ".raw") for mode in ("700C", "1300", "2400", "3200")
+        f"codec2-{mode.lower()}": (_CODEC2.format(mode=mode), 8000, ".raw", float(mode.rstrip("C")))
+        for mode in ("700C", "1300", "2400", "3200")
     },
 }
 PROGRAMS = {"opus": ("opusenc", "opus-tools"), "codec2": ("c2enc", "codec2")}
@@ -130,8 +153,7 @@ def peer_system(name: str) -> System:
     program, package = PROGRAMS[name.split("-")[0]]
     if shutil.which(program) is None:
         raise SystemFailed(f"{name} needs the program {program} (Debian package {package})")
-    command, rate, suffix = PEERS[name]
-    return command_system(command, rate, suffix)
+    return command_system(*PEERS[name])
 
 
 def _fit(waveform: Waveform, original: Waveform) -> Waveform:

@@ -71,6 +71,7 @@ class ModelTask(Task):
         if threads:
             torch.set_num_threads(threads)
         self.codec: ESDCodec = load(self.model, device=self.device, dtype=getattr(torch, self.dtype))
+        self.codec.keep_fingerprint()
         self.pieces = Pieces(self.chunk_seconds, self.batch_seconds)
         # first calls are slow and would spoil the speed that is told
         self.codec.decode(self.codec.encode(torch.zeros(1, device=self.codec.device)))

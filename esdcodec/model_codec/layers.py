@@ -79,6 +79,12 @@ def channels_last(x: Tensor) -> Tensor:
     return x.transpose(1, 2).contiguous().transpose(1, 2) if x.device.type == "cpu" else x
 
 
+def planar_weight(direction: Tensor, magnitude: Tensor) -> Tensor:
+    """The normalised weight ``[D, C, k]`` as that of a 2-D convolution of height 1, laid out like its input."""
+    weight = weight_norm(direction, magnitude).unsqueeze(2)
+    return weight.contiguous(memory_format=torch.channels_last) if weight.device.type == "cpu" else weight
+
+
 class _WeightNorm(Derived):
     """Replaces a convolution's `weight` by `weight_g` (magnitude) and `weight_v` (direction)."""
 
@@ -94,6 +100,9 @@ class _WeightNorm(Derived):
 
     def normalised_weight(self) -> Tensor:
         return self.derived(weight_norm, self.weight_v, self.weight_g)
+
+    def planar_weight(self) -> Tensor:
+        return self.derived(planar_weight, self.weight_v, self.weight_g)
 
 
 class Conv1d(_WeightNorm, nn.Conv1d):
@@ -116,9 +125,12 @@ class Conv1d(_WeightNorm, nn.Conv1d):
         self._split_weight()
 
     def forward(self, x: Tensor) -> Tensor:
+        x = channels_last(x)
+        if self.kernel_size == (1,) and x.device.type == "cpu":  # the 2-D one loses the layout where k = 1
+            return F.linear(x.transpose(1, 2), self.planar_weight().flatten(1), self.bias).transpose(1, 2)
         return F.conv2d(
-            channels_last(x).unsqueeze(2),
-            self.normalised_weight().unsqueeze(2),
+            x.unsqueeze(2),
+            self.planar_weight(),
             self.bias,
             (1, *self.stride),
             (0, *self.padding),
@@ -140,7 +152,7 @@ class ConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         x = F.conv_transpose2d(
             channels_last(x).unsqueeze(2),
-            self.normalised_weight().unsqueeze(2),
+            self.planar_weight(),
             self.bias,
             (1, *self.stride),
             (0, *self.padding),
@@ -189,8 +201,26 @@ class _SnakeFunction(torch.autograd.Function):
 
 
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """x + sin²(αx) / (α + 1e-9), with one temporary."""
+    """x + sin²(αx) / (α + 1e-9)."""
     return torch.addcmul(x, (x * alpha).sin_().square_(), 1 / (alpha + _SNAKE_EPS))
+
+
+_CACHE_ELEMENTS = 2**16  # of a piece that stays in a core's cache from one step to the next
+
+
+def snake_in_pieces(x: Tensor, alpha: Tensor) -> Tensor:
+    """`snake` without gradients: memory is read once and written once, whatever lies between."""
+    y = torch.empty_like(x)
+    length = min(x.shape[2], max(1, _CACHE_ELEMENTS * torch.get_num_threads() // x.shape[1]))
+    # written out for each position: steps without broadcasting run several times as fast
+    alphas = torch.empty_like(x[:1, :, :length]).copy_(alpha)
+    inverses = 1 / (alphas + _SNAKE_EPS)
+    for item, result in zip(x.split(1), y.split(1)):
+        for piece, out in zip(item.split(length, dim=2), result.split(length, dim=2)):
+            n = piece.shape[2]
+            torch.mul(piece, alphas[..., :n], out=out)
+            torch.addcmul(piece, out.sin_().square_(), inverses[..., :n], out=out)
+    return y
 
 
 class Snake(nn.Module):
@@ -203,7 +233,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return _SnakeFunction.apply(x, self.alpha.to(x.dtype))
-        return snake(x, self.alpha.to(x.dtype))
+        return (snake_in_pieces if x.device.type == "cpu" else snake)(x, self.alpha.to(x.dtype))
 
 
 class ResidualUnit(nn.Sequential):
@@ -218,7 +248,7 @@ class ResidualUnit(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return super().forward(x).add_(x)
 
 
 class LayerNorm(nn.LayerNorm):

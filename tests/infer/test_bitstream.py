@@ -1,5 +1,6 @@
 """`.esd` files: nothing is lost, anything can be read alone, and damage is told."""
 
+import contextlib
 import io
 import zlib
 
@@ -157,7 +158,7 @@ class TestDamage:
             HEADER.check_model("mine", b"\x02" * 32)
 
     def test_other_files_and_versions(self):
-        with pytest.raises(BitstreamError, match="no .esd file"):
+        with pytest.raises(BitstreamError, match=r"no \.esd file"):
             read_header(io.BytesIO(b"RIFF....WAVE"))
         newer = bytearray(HEADER.to_bytes())
         newer[4] = 2
@@ -170,10 +171,8 @@ class TestDamage:
         for value in range(256):
             header[place] = value
             data = bytes(header) + zlib.crc32(header).to_bytes(4, "big") + written(codes_of(40))[len(header) + 4 :]
-            try:
+            with contextlib.suppress(BitstreamError):
                 Reader(io.BytesIO(data)).read()
-            except BitstreamError:
-                pass
 
     @settings(deadline=None, max_examples=500)
     @given(data=st.data())
@@ -203,10 +202,8 @@ class TestDamage:
             for i in range(0, min(read.shape[1], 80) // 32 * 32, 32):
                 block = read[:, i : i + 32]
                 assert (block == -1).all() or (block == codes[: len(block), i : i + 32]).all()
-        try:
+        with contextlib.suppress(BitstreamError):
             piped(bytes(file))
-        except BitstreamError:
-            pass
 
 
 def test_a_writer_refuses_what_does_not_fit():

@@ -62,7 +62,9 @@ class TestReach:
     def test_published_size(self):
         with torch.device("meta"):
             codec = ESDCodec()
-        reaches = [s.context for p in (encoding(codec, 3, chunk_frames=1), decoding(codec, chunk_frames=1)) for s in p.stages]
+        reaches = [
+            s.context for p in (encoding(codec, 3, chunk_frames=1), decoding(codec, chunk_frames=1)) for s in p.stages
+        ]
         assert reaches == [(8, 8), (12, 12), (12, 12), (24, 24), (10, 10)]
 
     def test_an_unknown_layer_is_refused(self):
@@ -127,7 +129,9 @@ class TestChunks:
 class TestStreams:
     @SETTINGS
     @given(
-        length=st.integers(1, 20000), sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=9), n=st.sampled_from([1, 3])
+        length=st.integers(1, 20000),
+        sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=9),
+        n=st.sampled_from([1, 3]),
     )
     def test_encoder(self, tiny_codec, recording, length, sizes, n):
         audio, place, pieces = recording[..., :length], 0, []
