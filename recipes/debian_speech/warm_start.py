@@ -1,0 +1,338 @@
+"""A codec whose parts know what to say to each other before they are trained together.
+
+    python recipes/debian_speech/warm_start.py data/debian_speech --output runs/warm_start [--minutes 40]
+
+Trained together from random weights, a small codec learns loudness first, then formants, and pitch hardly at all: the
+decoder cannot render what the encoder does not tell, and the encoder has no reason to tell what the decoder does not
+render. Here both learn a language first that is given: the latent of a frame is an analysis of it, made without any
+network (two mel spectra, pitch as a soft position on a scale of semitones, voicing, loudness). From it
+
+1. `analyse` computes these latents for all recordings, once;
+2. `condition` trains the condition network to render the subband from them, which is fast (25 frames a second);
+3. `decoder` trains the decoder on both;
+4. `quantizers` fits and trains the quantizers and the semantic decoder on the latents alone;
+5. `encoder` trains the encoder to tell the latents from the audio;
+6. `join` writes a codec of all these, which the trainer starts from: `trainer.init=runs/warm_start/codec`.
+
+Stages 2 to 5 need nothing of each other but `decoder` of `condition`, so they can run at the same time: --stages says
+which. Each is given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe).
+"""
+
+import argparse
+import io
+import math
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from esdcodec import ESDCodec
+from esdcodec.audio import EXTENSIONS, read, resample
+from esdcodec.config import config_folder
+from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit
+from esdcodec.model_codec.losses import SUBBAND_WINDOWS, WINDOWS, magnitude_loss, mel_loss
+from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
+from esdcodec.training.initialise import fit_simvq, fit_vector_quantizer
+from esdcodec.training.schedule import warmup_cosine
+
+RATE, HOP = 24000, 960
+N_MELS, N_PITCHES = 60, 38  # two mel spectra a frame, 38 semitones, voicing, loudness: 160
+SEMITONES = 1200 * math.log2(6.2) + 100 * np.arange(N_PITCHES)  # cents above 10 Hz, from 62 Hz
+PITCH = slice(2 * N_MELS, 2 * N_MELS + N_PITCHES)
+NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly is no surprise
+STEPS = {"condition": 3000, "decoder": 3000, "quantizers": 1000, "encoder": 4500}
+
+
+# ---- analysis --------------------------------------------------------------------------------------------------------
+
+
+def recordings(folder: Path, name: str) -> Iterator[np.ndarray]:
+    """Waveforms at 24 kHz of all shards NAME-*.tar, completed to whole frames."""
+    for shard in sorted(folder.glob(f"{name}-*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if Path(member.name).suffix in EXTENSIONS:
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    waveform, _ = read(io.BytesIO(file.read()), RATE)
+                    yield np.pad(waveform, (0, -len(waveform) % HOP))
+
+
+def analysis(waveform: np.ndarray) -> np.ndarray:
+    """``[L · 960] -> [L, 160]``."""
+    import torchcrepe
+
+    n_frames = len(waveform) // HOP
+    # two frames of 40 ms, centred on the quarters of the codec's
+    padded = F.pad(torch.from_numpy(waveform), (512 - HOP // 4, 512 + HOP))
+    spectrum = torch.stft(padded, 1024, HOP // 2, HOP, torch.hann_window(HOP), center=False, return_complex=True).abs()
+    mels = (mel_filters(RATE, 1024, N_MELS) @ spectrum[:, : 2 * n_frames]).clamp(min=1e-4).log()
+    mels = mels.view(N_MELS, n_frames, 2).permute(1, 2, 0).reshape(n_frames, -1).numpy()
+
+    at_16k = np.pad(resample(waveform, RATE, 16000), (0, 2000))[320:]  # centred on the codec's frames
+    pitch, periodicity = torchcrepe.predict(
+        torch.from_numpy(at_16k)[None],
+        16000,
+        640,
+        55,
+        550,
+        "tiny",
+        return_periodicity=True,
+        batch_size=512,
+        device="cpu",
+        decoder=torchcrepe.decode.weighted_argmax,
+    )
+    loudness = mels.mean(1, keepdims=True)
+    voicing = (periodicity[0, :n_frames, None].numpy() - 0.2).clip(0, 0.6) / 0.6 * (loudness > -8)
+    cents = 1200 * np.log2(pitch[0, :n_frames, None].numpy() / 10)
+    position = np.exp(-0.5 * ((cents - SEMITONES) / 100) ** 2) * voicing
+    return np.concatenate([mels, position, voicing, loudness], axis=1).astype(np.float16)
+
+
+def analyse(data: Path, output: Path) -> None:
+    for name in ("train", "validation"):
+        waveforms, latents = [], []
+        for waveform in recordings(data, name):
+            waveforms.append((waveform.clip(-1, 1) * 32767).astype(np.int16))
+            latents.append(analysis(waveform))
+        np.save(output / f"{name}_audio.npy", np.concatenate(waveforms))
+        np.save(output / f"{name}_latents.npy", np.concatenate(latents))
+        np.save(output / f"{name}_frames.npy", np.array([len(each) for each in latents]))
+        print(f"{name}: {len(latents)} recordings, {sum(map(len, latents))} frames", flush=True)
+
+
+class Recordings:
+    """Segments of analysed recordings: audio ``[B, 1, T]`` and normalised latents ``[B, 160, L]``."""
+
+    def __init__(self, folder: Path, name: str, seed: int) -> None:
+        self.audio, self.latents = (
+            np.load(folder / f"{name}_{what}.npy", mmap_mode="r") for what in ("audio", "latents")
+        )
+        self.lengths = np.load(folder / f"{name}_frames.npy")
+        self.ends = self.lengths.cumsum()
+        some = np.load(folder / "train_latents.npy", mmap_mode="r")[::7].astype(np.float32)
+        mean, scale = some.mean(0), 1 / some.std(0)
+        mean[PITCH], scale[PITCH] = 0, 3  # zeros stay zeros
+        self.mean, self.scale = mean, scale
+        self.random = np.random.default_rng(seed)
+
+    def draw(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        long_enough = np.flatnonzero(self.lengths >= n_frames)
+        share = self.lengths[long_enough] / self.lengths[long_enough].sum()
+        chosen = self.random.choice(long_enough, batch, p=share)
+        return self.at(
+            [self.random.integers(self.ends[u] - self.lengths[u], self.ends[u] - n_frames + 1) for u in chosen],
+            n_frames,
+        )
+
+    def at(self, starts: list[int], n_frames: int) -> tuple[Tensor, Tensor]:
+        audio = np.stack([self.audio[s * HOP : (s + n_frames) * HOP] for s in starts]).astype(np.float32) / 32768
+        latents = np.stack([(self.latents[s : s + n_frames] - self.mean) * self.scale for s in starts])
+        return torch.from_numpy(audio)[:, None], torch.from_numpy(latents).float().transpose(1, 2).contiguous()
+
+    def spread(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        """The same segments every time, from all over the recordings."""
+        return self.at([i * (len(self.latents) - n_frames) // batch for i in range(batch)], n_frames)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+Step = Callable[[], Tensor]
+
+
+def train(
+    name: str, networks: list[nn.Module], lr: float, step: Step, check: Callable[[], str], output: Path, minutes: float
+) -> None:
+    """AdamW with a cosine schedule until the stage's steps or minutes are over; saves the networks' weights."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99))
+    schedule = warmup_cosine(optimizer, warmup_steps=100, decay_steps=STEPS[name], final_ratio=0.05)
+    started, losses = time.time(), []
+    for number in range(1, STEPS[name] + 1):
+        loss = step()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0 if name == "encoder" else 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append(loss.item())
+        over = time.time() - started > 60 * minutes or number == STEPS[name]
+        if over or number % 50 == 0:
+            with torch.no_grad():
+                said = check()
+            print(f"{name} {number}: {time.time() - started:.0f} s, loss {np.mean(losses):.4f}, {said}", flush=True)
+            losses = []
+        if over or number % 200 == 0:
+            torch.save([network.state_dict() for network in networks], output / f"{name}.pt")
+        if over:
+            break
+
+
+def rendering_loss(audio: Tensor, subband: Tensor, magnitude: Tensor) -> Tensor:
+    """What the trainer asks of the condition network."""
+    expected = decimate(audio[:, 0], 4)
+    mel = mel_loss(subband, expected[:, None], RATE // 4, SUBBAND_WINDOWS)
+    return mel + magnitude_loss(magnitude, frame_spectrum(expected, HOP, HOP // 4).abs())
+
+
+def train_condition(codec: ESDCodec, output: Path, minutes: float) -> None:
+    data, validation = Recordings(output, "train", 1), Recordings(output, "validation", 0).spread(24, 50)
+
+    def step() -> Tensor:
+        audio, latent = data.draw(8, 50)
+        return rendering_loss(audio, *codec.condition(latent + NOISE * torch.randn_like(latent)))
+
+    def check() -> str:
+        return f"validation {rendering_loss(validation[0], *codec.condition(validation[1])):.3f}"
+
+    train("condition", [codec.condition_network], 2e-3, step, check, output, minutes)
+
+
+def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
+    (weights,) = torch.load(output / "condition.pt")
+    codec.condition_network.load_state_dict(weights)
+    data, validation = Recordings(output, "train", 2), Recordings(output, "validation", 0).spread(16, 50)
+    keep_variance(codec, validation[1])
+
+    def decode(latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return codec.decode_latent(latent)
+
+    def step() -> Tensor:
+        audio, latent = data.draw(4, 25)
+        decoded, subband, magnitude = decode(latent + NOISE * torch.randn_like(latent))
+        return mel_loss(decoded, audio, RATE, WINDOWS) + rendering_loss(audio, subband, magnitude)
+
+    def check() -> str:
+        return f"validation mel {mel_loss(decode(validation[1])[0], validation[0], RATE, WINDOWS):.3f}"
+
+    train("decoder", [codec.decoder, codec.condition_network], 2e-3, step, check, output, minutes)
+
+
+@torch.no_grad()
+def keep_variance(codec: ESDCodec, latent: Tensor) -> None:
+    """Start the decoder's layers so that none shrinks what goes through it."""
+    decoder = codec.decoder
+    for layer in decoder.modules():
+        if isinstance(layer, Conv1d):
+            layer.weight_v.normal_()
+            layer.weight_g.fill_(1.0)
+        elif isinstance(layer, ConvTranspose1d):
+            layer.weight_v.normal_(0, (2 * layer.in_channels) ** -0.5)
+            layer.weight_g.copy_(layer.weight_v.flatten(1).norm(dim=1)[:, None, None])
+        if isinstance(layer, Conv1d | ConvTranspose1d):
+            layer.bias.zero_()
+    for layer in decoder.modules():
+        if isinstance(layer, ResidualUnit):
+            layer[-1].weight_g.fill_(0.3)
+    decoder.subband_encoder.convs[0].weight_g.fill_(10.0)
+    decoder.conv_in.weight_g.fill_(0.5)
+    decoder.conv_out.weight_g.mul_(0.1 / codec.decode_latent(latent)[0].std())
+
+
+def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
+    data, validation = Recordings(output, "train", 3), Recordings(output, "validation", 0).spread(40, 100)
+    quantizers = codec.acoustic_quantizer.quantizers
+    warm_up = 300  # steps until the semantic latent is what the acoustic codebooks will see
+
+    def points(latent: Tensor) -> Tensor:
+        return latent.transpose(1, 2).flatten(0, 1)
+
+    fit_simvq(codec.semantic_quantizer, points(data.draw(200, 50)[1]))
+    state = {"step": 0}
+
+    def step() -> Tensor:
+        state["step"] += 1
+        if state["step"] == warm_up:
+            with torch.no_grad():
+                latent = data.draw(300, 50)[1]
+                residual = latent - codec.decode_semantic(codec.semantic_quantizer(latent).latent)
+                for quantizer in quantizers:
+                    fit_vector_quantizer(quantizer, points(residual))
+                    residual = residual - quantizer(residual).latent
+        latent = data.draw(48, 50)[1]
+        latent = latent + NOISE / 2 * torch.randn_like(latent)
+        semantic = codec.semantic_quantizer(latent)
+        semantic_latent = codec.decode_semantic(semantic.latent)
+        loss = F.mse_loss(semantic_latent, latent) + semantic.codebook_loss
+        if state["step"] >= warm_up:
+            n = torch.randint(0, len(quantizers) + 1, (len(latent),))
+            acoustic = codec.acoustic_quantizer(latent - semantic_latent, n)
+            loss = loss + F.mse_loss(semantic_latent + acoustic.latent, latent)
+            loss = loss + acoustic.codebook_loss + 0.25 * acoustic.commitment_loss
+        return loss
+
+    def check() -> str:
+        latent = validation[1]
+        errors = {
+            n: F.mse_loss(codec.dequantize(codec.quantize(latent, n)), latent).item() for n in (1, 3, codec.n_codebooks)
+        }
+        return "error " + ", ".join(f"{error:.3f} at n = {n}" for n, error in errors.items())
+
+    networks = [codec.semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer]
+    train("quantizers", networks, 2e-3, step, check, output, minutes)
+
+
+def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
+    data, validation = Recordings(output, "train", 4), Recordings(output, "validation", 0).spread(24, 50)
+    with torch.no_grad():
+        codec.encoder[-1].weight_g.mul_(0.5 / codec.encode_latent(validation[0]).std((0, 2)).mean())
+
+    def encode(audio: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return codec.encode_latent(audio)
+
+    def step() -> Tensor:
+        audio, latent = data.draw(8, 25)
+        return F.mse_loss(encode(audio), latent)
+
+    def check() -> str:
+        error = (encode(validation[0]) - validation[1]).square()
+        pitch = error[:, PITCH].mean() / validation[1][:, PITCH].var((0, 2)).mean()
+        return f"validation error {error.mean():.4f}, of mels {error[:, : PITCH.start].mean():.4f}, pitch {pitch:.4f}"
+
+    train("encoder", [codec.encoder], 4e-3, step, check, output, minutes)
+
+
+def join(codec: ESDCodec, output: Path) -> None:
+    parts = {
+        "decoder": [codec.decoder, codec.condition_network],
+        "quantizers": [codec.semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer],
+        "encoder": [codec.encoder],
+    }
+    for name, networks in parts.items():
+        for network, weights in zip(networks, torch.load(output / f"{name}.pt")):
+            network.load_state_dict(weights)
+    codec.save_pretrained(output / "codec")
+    print(f"wrote {output / 'codec'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="what prepare.py wrote")
+    parser.add_argument("--output", type=Path, default=Path("runs/warm_start"))
+    stages = ["analyse", "condition", "decoder", "quantizers", "encoder", "join"]
+    parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(default: all)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="that a training stage may take")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    config = OmegaConf.load(config_folder() / "model/25hz_nano.yaml").codec
+    codec = ESDCodec(**OmegaConf.to_container(config))
+    for stage in args.stages:
+        if stage == "analyse":
+            analyse(args.data, args.output)
+        elif stage == "join":
+            join(codec, args.output)
+        else:
+            globals()[f"train_{stage}"](codec, args.output, args.minutes)
+
+
+if __name__ == "__main__":
+    main()
