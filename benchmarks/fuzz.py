@@ -1,0 +1,102 @@
+"""100,000 mutated and truncated `.esd` files: only the format's own errors may come, in bounded time and memory.
+
+    python benchmarks/fuzz.py [--files 100000] [--seed 0]
+
+Every file is read three ways (whole, recovering, as a pipe). Any other error, or more memory than a multiple of the file,
+ends the run with the file that did it.
+"""
+
+import argparse
+import io
+import random
+import time
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+
+from esdcodec.infer.bitstream import BitstreamError, Header, PipeReader, Reader, Writer
+
+BOUND = 64  # bytes of memory for each byte of a file: codes are int64, and a bit may be a code
+
+
+def original(rng: random.Random) -> bytes:
+    bits = tuple(rng.choice((1, 8, 10, 14, 24)) for _ in range(rng.randint(1, 12)))
+    header = Header("model" * rng.randint(0, 3), rng.randbytes(8), 24000, 960, rng.choice((8000, 24000, 44100)), bits)
+    n_frames = rng.randint(0, 150)
+    codes = np.array([[rng.getrandbits(b) for _ in range(n_frames)] for b in bits], np.int64).reshape(len(bits), -1)
+    stream = io.BytesIO()
+    writer = Writer(stream, header)
+    writer.write(codes)
+    writer.finish(n_frames * 960 * header.original_rate // 24000)
+    return stream.getvalue()
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    file = bytearray(data)
+    for _ in range(rng.randint(1, 5)):
+        if not file:
+            break
+        place = rng.randrange(len(file))
+        kind = rng.randrange(6)
+        if kind == 0:
+            file[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            file[place] = rng.choice((0, 1, 127, 128, 255))
+        elif kind == 2:
+            file[place:place] = rng.randbytes(rng.randint(1, 40))
+        elif kind == 3:
+            del file[place : place + rng.randint(1, 200)]
+        elif kind == 4:
+            del file[place:]
+        else:
+            other = rng.randrange(len(file))
+            file[place : place + 50] = file[other : other + 50]
+    return bytes(file)
+
+
+def read(data: bytes, way: str) -> str:
+    try:
+        if way == "pipe":
+            for _ in PipeReader(io.BytesIO(data)).read_blocks():
+                pass
+        else:
+            Reader(io.BytesIO(data), recover=way == "recover").read()
+    except BitstreamError as error:
+        return type(error).__name__
+    return "read"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    outcomes: Counter[str] = Counter()
+    slowest = largest = 0.0
+    originals = [original(rng) for _ in range(200)]
+    tracemalloc.start()
+    for number in range(args.files):
+        data = mutated(rng.choice(originals), rng)
+        for way in ("whole", "recover", "pipe"):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            started = time.perf_counter()
+            try:
+                outcome = read(data, way)
+            except Exception as error:
+                raise SystemExit(f"file {number}, {way}: {error!r}\n{data.hex()}") from error
+            slowest = max(slowest, time.perf_counter() - started)
+            used = tracemalloc.get_traced_memory()[1] - before
+            largest = max(largest, used / (len(data) + 1000))
+            if used > BOUND * (len(data) + 1000):
+                raise SystemExit(f"file {number}, {way}: {used} bytes for {len(data)}\n{data.hex()}")
+            outcomes[f"{way}: {outcome}"] += 1
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{outcome:24} {count:8}")
+    print(f"slowest {slowest * 1000:.0f} ms; at most {largest:.0f} bytes of memory for a byte of a file (and 1,000)")
+
+
+if __name__ == "__main__":
+    main()
