@@ -2,9 +2,9 @@
 
     python benchmarks/archive.py FOLDER [--files 2000] [--kills 10] [--jobs 2]
 
-Takes audio files below FOLDER (recordings longer than a few seconds are many files' worth), encodes them with
-`--skip-existing`, is killed with SIGKILL at random moments and begun again until nothing is left to do, decodes all, and
-compares every coded file with what the library makes of it alone.
+Takes audio files below FOLDER and encodes them with `--skip-existing`; is killed with SIGKILL at random moments and
+begun again until nothing is left to do; decodes all; and compares every coded file with what the library makes of it
+alone.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz.py [--files 100000] [--seed 0]
 
-Every file is read three ways (whole, recovering, as a pipe). Any other error, or more memory than a multiple of the file,
-ends the run with the file that did it.
+Every file is read three ways (whole, recovering, as a pipe). Any other error, or more memory than a multiple of the
+file, ends the run with the file that did it.
 """
 
 import argparse

@@ -28,7 +28,7 @@ def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("esdcodec.pretrained.best_device", lambda: torch.device("cpu"))
     namespace: dict[str, object] = {}
-    quickstart, ragged, dualcodec = blocks("python")
+    quickstart, ragged, dualcodec, stream = blocks("python")
     exec(quickstart, namespace)
     assert (tmp_path / "decoded.wav").stat().st_size > 10000
     length = namespace["codes"].shape[-1]
@@ -46,6 +46,11 @@ def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
     assert namespace["semantic_codes"].shape == (2, 1, 50)
     assert namespace["acoustic_codes"].shape == (2, 7, 50)
     assert namespace["audio"].shape == (2, 1, 48000)
+    exec(stream, namespace)
+    assert torch.cat(namespace["codes"], dim=-1).shape == (1, 1, 25)
+    assert namespace["stream"].look_ahead_ms == 320
+    assert namespace["codec"].stream_encoder().look_ahead_ms == 680
+    assert namespace["codec"].stream_decoder().look_ahead_ms == 1720
 
 
 def test_model_table(tmp_path):

@@ -319,11 +319,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/warm_start"))
     stages = ["analyse", "condition", "decoder", "quantizers", "encoder", "join"]
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(default: all)")
+    parser.add_argument("--sizes", nargs="*", default=[], metavar="KEY=VALUE", help="other than conf/model/25hz_nano")
     parser.add_argument("--minutes", type=float, default=math.inf, help="that a training stage may take")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     config = OmegaConf.load(config_folder() / "model/25hz_nano.yaml").codec
+    config.merge_with_dotlist(args.sizes)
     codec = ESDCodec(**OmegaConf.to_container(config))
     for stage in args.stages:
         if stage == "analyse":
