@@ -49,6 +49,12 @@ def make_tiny_codec(seed: int = 0) -> ESDCodec:
     return codec.eval()
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """A law that holds for nearly all random tensors must not fail one run in a hundred."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def tiny_codec() -> ESDCodec:
     return make_tiny_codec()

@@ -6,6 +6,8 @@ flatten what is left. A distillation teacher prevents that. Without one, the cod
 quantizers, and these are then fitted to what it has learned to say.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -54,12 +56,30 @@ def _standardise(conv: Conv1d, output: Tensor) -> None:
 
 @torch.no_grad()
 def fit_simvq(quantizer: SimVQ, points: Tensor) -> None:
-    """Project the frozen codebook to the mean and covariance of `points` ``[M, D]``."""
+    """Project the frozen codebook to where a random codebook for `points` ``[M, D]`` is best.
+
+    That is not where the points are: a random codebook of 2^b entries costs least if its principal components have the
+    variances max(0, λ - θ), λ those of the points and θ such that the components above it take b bits, Σ ½ log2(λ / θ)
+    (reverse water-filling, Cover & Thomas 2006, section 10.3). Spread as widely as the points, only the entries
+    near the middle would ever be nearest to any.
+    """
     points = points.double()
     values, vectors = torch.linalg.eigh(points.T.cov())
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    values = (values - water_level(values, math.log2(len(quantizer.codebook)))).clamp(min=0)
+    root = (vectors * values.sqrt()) @ vectors.T
     quantizer.projection.weight.copy_(root / quantizer.codebook.double().std())
     quantizer.projection.bias.copy_(points.mean(0))
+
+
+def water_level(variances: Tensor, bits: float) -> float:
+    """The θ at which Σ ½ log2(variance / θ), over the variances above θ, is `bits`."""
+    descending = variances.clamp(min=0).sort(descending=True).values
+    logs = descending.clamp(min=1e-30).log2()
+    # with the k largest above it, log2 θ is their mean less 2 · bits / k; right is the largest k with θ below them all
+    number = torch.arange(1, len(logs) + 1, device=logs.device)
+    levels = (logs.cumsum(0) - 2 * bits) / number
+    k = int((levels < logs).nonzero()[-1])
+    return float(2 ** levels[k])
 
 
 @torch.no_grad()

@@ -84,8 +84,9 @@ def test_spectral_convergence_is_over_the_whole_batch():
 
 def test_lengths_are_trimmed_to_the_shorter():
     a, b = torch.randn(1, 8, 10), torch.randn(1, 8, 12)
-    assert distillation_loss(a, b) == distillation_loss(a, b[..., :10]) == distillation_loss(b, a)
-    assert magnitude_loss(a.abs(), b.abs()) == magnitude_loss(a.abs(), b[..., :10].abs())
+    for loss, x, y in ((distillation_loss, a, b), (magnitude_loss, a.abs(), b.abs())):
+        torch.testing.assert_close(loss(x, y), loss(x, y[..., :10]))
+        torch.testing.assert_close(loss(y, x), loss(y[..., :10], x))
 
 
 @pytest.fixture

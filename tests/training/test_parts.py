@@ -15,9 +15,10 @@ from transformers import Wav2Vec2BertModel
 from esdcodec.evaluation.metrics import si_sdr, stoi
 from esdcodec.model_codec import ESDCodec
 from esdcodec.model_codec.losses import distillation_loss
+from esdcodec.model_codec.quantizer import SimVQ
 from esdcodec.model_codec.usage import CodebookUsage
 from esdcodec.training import teacher_statistics
-from esdcodec.training.initialise import fit_to_latents
+from esdcodec.training.initialise import fit_simvq, fit_to_latents, water_level
 from esdcodec.training.monitor import Window, progress_line
 from esdcodec.training.schedule import warmup_cosine
 from esdcodec.training.teacher import FeatureExtraction, W2vBert, read_statistics
@@ -225,19 +226,20 @@ class TestFitToLatents:
     def audio(self):
         return torch.cat([speech(1.0, seed=i) for i in range(4)])
 
-    def test_codes_begin_to_say_something(self, audio):
-        torch.manual_seed(0)
-        codec = ESDCodec(**TINY).eval()
-        before = [book.unique().numel() for book in codec.encode(audio).transpose(0, 1)]
-        fit_to_latents(codec, audio)
-        after = [book.unique().numel() for book in codec.encode(audio).transpose(0, 1)]
-        assert all(b > 2 * a for a, b in zip(before, after))
+    @staticmethod
+    @torch.no_grad()
+    def lost(codec, audio):
+        """Share of the latent's variance that the codes do not tell."""
         latent = codec.encode_latent(audio)
-        with torch.no_grad():
-            output = codec(audio)
-            reconstructed = codec.dequantize(output.codes)
-        error = (latent - reconstructed).square().mean() / latent.var((0, 2)).mean()
-        assert error < 0.3
+        return ((latent - codec.dequantize(codec.encode(audio))).square().mean() / latent.var((0, 2)).mean()).item()
+
+    def test_codes_begin_to_say_something(self, audio):
+        codec = ESDCodec(**TINY).eval()
+        before = self.lost(codec, audio)
+        fit_to_latents(codec, audio)
+        assert self.lost(codec, audio) < min(0.5, 0.5 * before)
+        _, *acoustic = codec.encode(audio).transpose(0, 1)
+        assert all(book.unique().numel() == TINY["acoustic_codebook_size"] for book in acoustic)
 
     @torch.no_grad()
     def test_reconstruction_past_the_quantizers_stays(self, audio):
@@ -254,3 +256,28 @@ class TestFitToLatents:
         fit_to_latents(codec, audio)
         assert torch.equal(codec.semantic_quantizer.codebook, before)
         assert math.isfinite(codec.semantic_quantizer.projection.weight.sum())
+
+
+class TestWaterFilling:
+    @pytest.mark.parametrize("bits", [0.5, 3.0, 14.0])
+    def test_what_is_above_the_water_takes_the_bits(self, bits):
+        variances = torch.rand(40).double() ** 4 * 9
+        level = water_level(variances, bits)
+        above = variances[variances > level]
+        assert 0.5 * (above / level).log2().sum().item() == pytest.approx(bits)
+
+    def test_a_codebook_fitted_so_loses_less_and_uses_more(self):
+        points = torch.randn(4000, 8) * torch.tensor([4.0, 2, 1, 1, 0.5, 0.5, 0.2, 0.1])
+        errors, used = {}, {}
+        for name in ("as wide as the points", "fitted"):
+            torch.manual_seed(1)
+            quantizer = SimVQ(1024, 8)
+            fit_simvq(quantizer, points)
+            if name != "fitted":
+                values, vectors = torch.linalg.eigh(points.T.cov())
+                root = vectors @ values.sqrt().diag() @ vectors.T
+                quantizer.projection.weight.data.copy_(root / quantizer.codebook.std())
+            quantized = quantizer(points.T[None])
+            errors[name], used[name] = quantized.codebook_loss.item(), len(quantized.codes.unique())
+        assert errors["fitted"] < errors["as wide as the points"]
+        assert used["fitted"] > used["as wide as the points"]
