@@ -13,7 +13,7 @@ from esdcodec.model_codec.reach import Context, context, needed, needed_of_decod
 from esdcodec.model_codec.streaming import Stage, decoding, encoding
 
 HOP = 120
-SETTINGS = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ONE_PASS = 1e4  # seconds
 
 
@@ -75,7 +75,7 @@ class TestReach:
 class TestChunks:
     @SETTINGS
     @given(
-        length=st.integers(1, 40000),
+        length=st.integers(1, 24000),
         chunk=st.floats(0.005, 1.5),
         batch=st.sampled_from([None, 0.3, 2.0]),
         n=st.sampled_from([1, 2, 6]),
@@ -129,7 +129,7 @@ class TestChunks:
 class TestStreams:
     @SETTINGS
     @given(
-        length=st.integers(1, 20000),
+        length=st.integers(1, 12000),
         sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=9),
         n=st.sampled_from([1, 3]),
     )
@@ -149,7 +149,7 @@ class TestStreams:
         assert (codes != whole).sum() <= 0.001 * codes.numel()
 
     @SETTINGS
-    @given(n_frames=st.integers(1, 200), sizes=st.lists(st.integers(1, 60), min_size=1, max_size=9))
+    @given(n_frames=st.integers(1, 120), sizes=st.lists(st.integers(1, 60), min_size=1, max_size=9))
     def test_decoder(self, tiny_codec, recording, n_frames, sizes):
         codes, place, pieces = tiny_codec.encode(recording)[..., :n_frames], 0, []
         stream = tiny_codec.stream_decoder()
