@@ -9,7 +9,6 @@ alone.
 
 import argparse
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import esdcodec
 from esdcodec.audio import audio_files, read
 from esdcodec.infer.bitstream import Reader
+from esdcodec.infer.files import find_jobs
 
 ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]
 
@@ -63,30 +63,18 @@ def main() -> None:
         print(f"decoded, exit code {result.returncode}\n{result.stdout}{result.stderr}")
 
         codec = esdcodec.load(device="cpu")
-        shared = Path(*_shared([file.resolve().parent.parts for file in files]))
         wrong = different_codes = n_codes = 0
-        for file in files:
-            target = file.resolve().relative_to(shared).with_suffix("")
-            waveform, rate = read(file)
+        for job in find_jobs([listed]):
+            waveform, rate = read(job.source)
             alone = codec.encode(waveform, rate, n_quantizers=3)[0].numpy()
-            with open((work / "coded" / target).with_suffix(".esd"), "rb") as stream:
+            with open((work / "coded" / job.target).with_suffix(".esd"), "rb") as stream:
                 codes = Reader(stream).read()
-            decoded, decoded_rate = read((work / "decoded/coded" / target).with_suffix(".wav"))
+            decoded, decoded_rate = read((work / "decoded/coded" / job.target).with_suffix(".wav"))
             wrong += codes.shape != alone.shape or (decoded_rate, len(decoded)) != (rate, len(waveform))
             if codes.shape == alone.shape:
                 different_codes += int((codes != alone).sum())
                 n_codes += alone.size
         print(f"{wrong} files of another length; {different_codes} of {n_codes} codes differ from encoding alone")
-        shutil.rmtree(work / "coded")
-
-
-def _shared(parts: list[tuple[str, ...]]) -> list[str]:
-    shared = []
-    for level in zip(*parts):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return shared
 
 
 if __name__ == "__main__":

@@ -168,11 +168,14 @@ class Resampler:
     def finish(self) -> Waveform:
         """The rest of it."""
         rest = self._give(self.stream.resample_chunk(np.zeros(0, np.float32), last=True))
-        length = -(-self.taken * self.to_rate // self.from_rate)
-        return np.concatenate([rest, np.zeros(length - self.given, np.float32)])
+        return np.concatenate([rest, np.zeros(self._left(), np.float32)])
+
+    def _left(self) -> int:
+        """Samples still to be given of what was taken."""
+        return -(-self.taken * self.to_rate // self.from_rate) - self.given
 
     def _give(self, resampled: Waveform) -> Waveform:
-        resampled = resampled[: -(-self.taken * self.to_rate // self.from_rate) - self.given]
+        resampled = resampled[: self._left()]
         self.given += len(resampled)
         return resampled
 

@@ -50,20 +50,21 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int]) -> dict[str, Sys
     def encode(file: Path, waveform: Waveform) -> tuple[torch.Tensor, float, float | None]:
         if file not in kept:
             kept.clear()
-            started = time.perf_counter()
             with peak_memory(codec.device) as peak:
+                started = time.perf_counter()
                 codes = codec.encode(torch.from_numpy(waveform).to(codec.device), n_quantizers=max(n_quantizers))
-            kept[file] = codes, time.perf_counter() - started, peak.megabytes
+                seconds = time.perf_counter() - started
+            kept[file] = codes, seconds, peak.megabytes
         return kept[file]
 
     def system(n: int) -> System:
         def run(file: Path, waveform: Waveform, sample_rate: int) -> Decoded:
             codes, encode_seconds, megabytes = encode(file, resample(waveform, sample_rate, codec.sample_rate))
             codes = codes[:, :n]
-            started = time.perf_counter()
             with peak_memory(codec.device) as peak:
+                started = time.perf_counter()
                 decoded = codec.decode(codes)[0, 0].cpu().numpy()
-            decode_seconds = time.perf_counter() - started
+                decode_seconds = time.perf_counter() - started
             coded = io.BytesIO()
             writer = Writer(coded, header_of(codec, n, sample_rate))
             writer.write(codes[0].cpu().numpy())

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from .files import Job, find_jobs
+from .files import Job, find_jobs, whole_file
 from .tasks import Facts, Task
 
 Outcome = tuple[Job, list[Path], Facts | str]  # files written and facts; or why not
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], suffix:
     if not jobs:
         raise Refused(f"no {' '.join(sorted(extensions))} files in {', '.join(map(str, args.sources))}")
     planned, outcomes, skipped = _plan(args, task, jobs, suffix, folder)
+    threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
     if planned:
-        threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
         task.start(threads)  # here too: what is wrong with the model is told once, and before anything is written
     show = sys.stderr.isatty() and len(planned) > 1 and not args.json
     hours = work = 0.0
     with tqdm(total=len(planned), unit="file", disable=not show) as bar:
-        for job, targets, facts in _outcomes(task, planned, args.jobs):
+        for job, targets, facts in _outcomes(task, planned, args.jobs, threads):
             outcomes.append((job, targets, facts))
             bar.update()
             if isinstance(facts, Facts):
@@ -66,13 +66,10 @@ def _pipe(args: argparse.Namespace, task: Task) -> int:
     task.start(None)
     if args.output not in (None, "-"):
         target = Path(args.output)
-        if check_target(target, overwrite=args.overwrite, skip_existing=args.skip_existing):
-            from .files import whole_file
-
-            with whole_file(target) as stream:
-                facts = task.pipe(sys.stdin.buffer, stream)
-        else:
+        if not wanted([target], overwrite=args.overwrite, skip_existing=args.skip_existing):
             return 0
+        with whole_file(target) as stream:
+            facts = task.pipe(sys.stdin.buffer, stream)
     else:
         if sys.stdout.isatty():
             raise Refused("this would write binary data to the terminal: give --output, or a pipe")
@@ -82,17 +79,18 @@ def _pipe(args: argparse.Namespace, task: Task) -> int:
     return 1 if facts.problems else 0
 
 
-def check_target(target: Path, *, overwrite: bool, skip_existing: bool) -> bool:
-    """Whether to write `target`.
+def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool:
+    """Whether to write `targets`, which are made together: not where all are there and may stay.
 
     Raises:
-        Refused: it exists, and nothing was said about that.
+        Refused: one exists, and nothing was said about that.
     """
-    if not target.exists() or overwrite:
+    there = [target for target in targets if target.exists()]
+    if not there or overwrite:
         return True
     if skip_existing:
-        return False
-    raise Refused(f"{target} exists: say --overwrite or --skip-existing")
+        return len(there) < len(targets)
+    raise Refused(f"{there[0]} exists: say --overwrite or --skip-existing")
 
 
 def _plan(
@@ -120,14 +118,13 @@ def _plan(
             why = "its output would replace an input; choose another --output"
         elif not job.source.is_file():
             why = "no such file"
-        elif any(target.exists() for target in targets) and not args.overwrite:
-            if args.skip_existing:
-                if all(target.exists() for target in targets):
+        else:
+            try:
+                if not wanted(targets, overwrite=args.overwrite, skip_existing=args.skip_existing):
                     skipped += 1
                     continue
-            else:
-                there = next(target for target in targets if target.exists())
-                why = f"{there} exists: say --overwrite or --skip-existing"
+            except Refused as refusal:
+                why = str(refusal)
         if why:
             refused.append((job, targets, why))
             if args.json:
@@ -141,12 +138,13 @@ def _plan(
 # ---- doing it --------------------------------------------------------------------------------------------------------
 
 
-def _outcomes(task: Task, planned: list[tuple[Job, list[Path]]], n_processes: int) -> Iterator[Outcome]:
+def _outcomes(
+    task: Task, planned: list[tuple[Job, list[Path]]], n_processes: int, threads: int | None
+) -> Iterator[Outcome]:
     if n_processes == 1 or len(planned) < 2:
         for job, targets in planned:
             yield job, targets, _attempt(task, job.source, targets)
         return
-    threads = max(1, (os.cpu_count() or 1) // n_processes)
     context = multiprocessing.get_context("spawn")  # forked torch threads may hang
     with ProcessPoolExecutor(
         n_processes, context, initializer=_start_worker, initargs=(replace(task), threads)
@@ -172,7 +170,7 @@ def _attempt(task: Task, source: Path, targets: list[Path]) -> Facts | str:
 _TASK: Task
 
 
-def _start_worker(task: Task, threads: int) -> None:
+def _start_worker(task: Task, threads: int | None) -> None:
     global _TASK
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_worker)

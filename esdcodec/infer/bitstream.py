@@ -324,6 +324,7 @@ class Reader:
 
     def __init__(self, stream: BinaryIO, *, recover: bool = False) -> None:
         self.stream, self.recover = stream, recover
+        stream.seek(0)
         self.header = header = read_header(stream)
         self.start = stream.tell()
         size = stream.seek(0, io.SEEK_END) - self.start

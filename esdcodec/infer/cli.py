@@ -45,6 +45,10 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-seconds", type=float, help="of one file that go together (default: one chunk)")
 
 
+def _add_n_quantizers(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+
+
 def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) -> None:
     group = command.add_argument_group("files")
     command.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
@@ -78,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
   sox talk.wav -t wav - | esdcodec encode - > talk.esd""",
     )
     _add_files(command, sources, None)
-    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+    _add_n_quantizers(command)
     command.add_argument("--format", choices=("esd", "npy"), default="esd", help="npy: the codes alone, [n, L]")
     _add_model(command)
     command.set_defaults(run=run_encode)
@@ -109,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
   esdcodec roundtrip talk.mp3 --model 25hz_v1        the published model, downloaded once""",
     )
     command.add_argument("sources", nargs="*", metavar="SOURCE", help=f"{sources}; default: a bundled recording")
-    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+    _add_n_quantizers(command)
     command.add_argument("-o", "--output", default="reconstructed", help="folder (default: %(default)s)")
     command.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores (default: 1)")
     command.add_argument("--plot", action="store_true", help="also write a PNG with both spectrograms and the codes")
@@ -147,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("source", metavar="AUDIO")
     command.add_argument("-o", "--output", required=True, help=".png, .svg or .pdf")
-    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+    _add_n_quantizers(command)
     _add_existing(command)
     _add_model(command)
     command.set_defaults(run=run_plot)
@@ -247,13 +251,13 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def run_plot(args: argparse.Namespace) -> int:
-    from .batch import check_target
+    from .batch import wanted
     from .tasks import Roundtrip
 
     target = Path(args.output)
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"--output {target} must end in .png, .svg or .pdf")
-    if not check_target(target, overwrite=args.overwrite, skip_existing=args.skip_existing):
+    if not wanted([target], overwrite=args.overwrite, skip_existing=args.skip_existing):
         return 0
     task = Roundtrip(**_model_of(args), n_quantizers=args.n_quantizers, picture=True)
     task.start(threads=None)

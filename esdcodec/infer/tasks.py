@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import io
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -13,7 +15,10 @@ from .bitstream import Reader, transcode
 from .files import spooled, whole_file
 
 if TYPE_CHECKING:
+    import torch
+
     from ..model_codec.codec import ESDCodec
+    from .coding import Sink
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Task:
         raise NotImplementedError
 
     def pipe(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        raise NotImplementedError
+        raise ValueError("this command takes no pipe: give it files")
 
 
 @dataclass
@@ -110,12 +115,9 @@ class Encode(ModelTask):
             done = encode_file(self.codec, source, target, self.n_quantizers, self.pieces)
             size = done.bytes
         else:
-            import tempfile
-
-            with tempfile.TemporaryFile() as coded:
-                done = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces)
-                coded.seek(0)
-                codes = Reader(coded).read()
+            coded = io.BytesIO()
+            done = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces)
+            codes = Reader(coded).read()
             narrow = codes.astype(np.min_scalar_type(-max(self.codec.codebook_sizes)))  # int16 for 14 bit
             np.save(target, narrow)
             size = narrow.nbytes
@@ -138,32 +140,24 @@ class Decode(ModelTask):
         return f"{self.codec.name} on {self.codec.device}"
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
-        from .coding import decode_file, file_sink
+        from .coding import file_sink
 
         with open(source, "rb") as file, whole_file(targets[0]) as target:
-            done = decode_file(
-                self.codec,
-                file,
-                file_sink(target, self.format),
-                sample_rate=self.sample_rate,
-                recover=self.recover,
-                pieces=self.pieces,
-            )
-        return Facts(
-            done.audio_seconds, source.stat().st_size, decode_seconds=done.network_seconds, problems=done.problems
-        )
+            return self._decode(file, file_sink(target, self.format), source.stat().st_size)
 
     def pipe(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        from .coding import decode_file, pipe_sink
+        from .coding import pipe_sink
 
-        if self.recover:
-            with spooled(source) as file:
-                done = decode_file(
-                    self.codec, file, pipe_sink(target), sample_rate=self.sample_rate, recover=True, pieces=self.pieces
-                )
-        else:
-            done = decode_file(self.codec, source, pipe_sink(target), sample_rate=self.sample_rate, pieces=self.pieces)
-        return Facts(done.audio_seconds, 0, decode_seconds=done.network_seconds, problems=done.problems)
+        with spooled(source) if self.recover else nullcontext(source) as file:
+            return self._decode(file, pipe_sink(target), 0)
+
+    def _decode(self, source: BinaryIO, sink: Callable[[int, int | None], Sink], coded_bytes: int) -> Facts:
+        from .coding import decode_file
+
+        done = decode_file(
+            self.codec, source, sink, sample_rate=self.sample_rate, recover=self.recover, pieces=self.pieces
+        )
+        return Facts(done.audio_seconds, coded_bytes, decode_seconds=done.network_seconds, problems=done.problems)
 
 
 @dataclass
@@ -185,28 +179,29 @@ class Roundtrip(ModelTask):
         return _model_line(self.codec, self.n_quantizers)
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
+        import torch
+
         from .coding import decode_file, encode_file, file_sink
 
         with ExitStack() as stack:
             decoded, coded, *picture = (stack.enter_context(whole_file(target)) for target in targets)
             encoding = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces)
-            coded.flush()
-            coded.seek(0)
             rate = self.codec.sample_rate
             decoding = decode_file(self.codec, coded, file_sink(decoded, "WAV"), sample_rate=rate, pieces=self.pieces)
             if picture:
-                self._draw(source, picture[0], "png")
+                self._draw(source, picture[0], "png", torch.from_numpy(Reader(coded).read())[None])
         return Facts(encoding.audio_seconds, encoding.bytes, encoding.network_seconds, decoding.network_seconds)
 
-    def _draw(self, source: Path, picture: Path | BinaryIO, format: str) -> None:
+    def _draw(self, source: Path, picture: BinaryIO, format: str, codes: torch.Tensor | None = None) -> None:
         import torch
 
         from ..audio import read
         from .plot import plot  # matplotlib is needed for nothing else
 
         waveform, _ = read(source, self.codec.sample_rate)
-        audio = torch.from_numpy(waveform).to(self.codec.device)
-        codes = self.codec.encode(audio, n_quantizers=self.n_quantizers)
+        if codes is None:
+            codes = self.codec.encode(torch.from_numpy(waveform).to(self.codec.device), n_quantizers=self.n_quantizers)
+        codes = codes.to(self.codec.device)
         with torch.no_grad():
             decoded, subband, _ = self.codec.decode_latent(self.codec.dequantize(codes))
         plot(

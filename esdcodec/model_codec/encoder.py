@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .layers import Conv1d, ConvNeXtBlock, ResidualUnit, Snake
+from .layers import Conv1d, ConvNeXtBlock, ResidualUnit, Snake, keep_variance
 
 DILATIONS = (1, 3, 9)
 
@@ -34,14 +34,7 @@ class Encoder(nn.Sequential):
         Speech has a standard deviation of some 0.07, and layers of torch's own initial gain shrink it further: all
         there is then is linear, which cannot tell how loud a band is, and constants larger than the signal.
         """
-        for layer in self.modules():
-            if isinstance(layer, Conv1d):
-                layer.weight_v.normal_()
-                layer.weight_g.fill_(1.0)  # unit variance in, unit variance out
-                layer.bias.zero_()  # type: ignore[union-attr]
-        for layer in self.modules():
-            if isinstance(layer, ResidualUnit):
-                layer[-1].weight_g.fill_(0.3)  # type: ignore[union-attr]
+        keep_variance(self)
         self[0].weight_g.fill_(15.0)  # type: ignore[union-attr]
 
 

@@ -28,7 +28,7 @@ class Derived(nn.Module):
             return compute(*parameters)
         if any(p.is_inference() for p in parameters):  # they have no version counter
             return compute(*parameters)
-        state = [(p.data_ptr(), p._version) for p in parameters]
+        state = compute, [(p.data_ptr(), p._version) for p in parameters]
         if self._kept is None or self._kept[0] != state:
             self._kept = state, compute(*parameters)
         return self._kept[1]
@@ -158,6 +158,26 @@ class ConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
             (0, *self.padding),
         ).squeeze(2)
         return F.pad(x, (1, 0), mode="reflect") if self.stride[0] % 2 else x
+
+
+@torch.no_grad()
+def keep_variance(network: nn.Module) -> None:
+    """Start the convolutions of a network so that unit variance in is unit variance out, and none adds a constant.
+
+    What a residual unit adds begins small.
+    """
+    for layer in network.modules():
+        if isinstance(layer, Conv1d):
+            layer.weight_v.normal_()
+            layer.weight_g.fill_(1.0)
+        elif isinstance(layer, ConvTranspose1d):
+            layer.weight_v.normal_(0, (2 * layer.in_channels) ** -0.5)  # two of its inputs meet in each output
+            layer.weight_g.copy_(layer.weight_v.flatten(1).norm(dim=1)[:, None, None])
+        if isinstance(layer, Conv1d | ConvTranspose1d) and layer.bias is not None:
+            layer.bias.zero_()
+    for layer in network.modules():
+        if isinstance(layer, ResidualUnit):
+            layer[-1].weight_g.fill_(0.3)  # type: ignore[union-attr]
 
 
 class Conv2d(_WeightNorm, nn.Conv2d):

@@ -158,6 +158,12 @@ class _Stream:
         if self.finished:
             raise ValueError("this stream is finished: make another for the next recording")
 
+    def _close(self, begun: bool, work: str) -> None:
+        self._check_open()
+        if not begun:
+            raise ValueError(f"nothing was pushed: there is nothing to {work}")
+        self.finished = True
+
 
 class StreamEncoder(_Stream):
     """Encodes audio that comes in pieces; made by `ESDCodec.stream_encoder`. The codes are those of `encode`."""
@@ -198,13 +204,11 @@ class StreamEncoder(_Stream):
         Raises:
             ValueError: nothing was pushed, or the stream is finished.
         """
-        self._check_open()
-        if self.pending is None:
-            raise ValueError("nothing was pushed: there is nothing to encode")
+        self._close(self.pending is not None, "encode")
+        assert self.pending is not None
         rest = self.pending.new_zeros(*self.pending.shape[:2], 0)
         if self.resampler is not None:
             rest = torch.from_numpy(self.resampler.finish()).to(rest.device)[None, None]
-        self.finished = True
         return self._push(rest, last=True)
 
     @torch.no_grad()
@@ -250,10 +254,7 @@ class StreamDecoder(_Stream):
         Raises:
             ValueError: nothing was pushed, or the stream is finished.
         """
-        self._check_open()
-        if self.shape is None:
-            raise ValueError("nothing was pushed: there is nothing to decode")
-        self.finished = True
+        self._close(self.shape is not None, "decode")
         return self._push(None, last=True)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..model_codec import ESDCodec
 from ..model_codec.layers import Conv1d
-from ..model_codec.quantizer import SimVQ, VectorQuantizer
+from ..model_codec.quantizer import ResidualVectorQuantizer, SimVQ, VectorQuantizer
 
 SCALE = 0.1  # of the latents: small enough that a commitment weight of 1,000 does not rule the objective
 
@@ -33,16 +33,14 @@ def fit_to_latents(codec: ESDCodec, audio: Tensor) -> None:
     codec.condition_network.conv_in.weight.div_(scale)
 
     latent = codec.encode_latent(audio)
-    fit_simvq(codec.semantic_quantizer, _points(latent))
+    fit_simvq(codec.semantic_quantizer, points_of(latent))
     semantic = codec.semantic_quantizer(latent).latent
     _standardise(codec.semantic_decoder[-1], codec.decode_semantic(semantic))
     residual = latent - codec.decode_semantic(semantic)
-    for quantizer in codec.acoustic_quantizer.quantizers:
-        fit_vector_quantizer(quantizer, _points(residual))
-        residual = residual - quantizer(residual).latent
+    fit_residual_quantizer(codec.acoustic_quantizer, residual)
 
 
-def _points(latent: Tensor) -> Tensor:
+def points_of(latent: Tensor) -> Tensor:
     """``[B, D, L] -> [B · L, D]``."""
     return rearrange(latent, "b d l -> (b l) d")
 
@@ -80,6 +78,14 @@ def water_level(variances: Tensor, bits: float) -> float:
     levels = (logs.cumsum(0) - 2 * bits) / number
     k = int((levels < logs).nonzero()[-1])
     return float(2 ** levels[k])
+
+
+@torch.no_grad()
+def fit_residual_quantizer(quantizer: ResidualVectorQuantizer, residual: Tensor) -> None:
+    """Fit each codebook to what those before it leave over of `residual` ``[B, D, L]``."""
+    for each in quantizer.quantizers:
+        fit_vector_quantizer(each, points_of(residual))
+        residual = residual - each(residual).latent
 
 
 @torch.no_grad()

@@ -35,10 +35,10 @@ from torch import Tensor, nn
 from esdcodec import ESDCodec
 from esdcodec.audio import EXTENSIONS, read, resample
 from esdcodec.config import config_folder
-from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit
+from esdcodec.model_codec.layers import keep_variance
 from esdcodec.model_codec.losses import SUBBAND_WINDOWS, WINDOWS, magnitude_loss, mel_loss
 from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
-from esdcodec.training.initialise import fit_simvq, fit_vector_quantizer
+from esdcodec.training.initialise import fit_residual_quantizer, fit_simvq, points_of
 from esdcodec.training.schedule import warmup_cosine
 
 RATE, HOP = 24000, 960
@@ -198,7 +198,7 @@ def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
     (weights,) = torch.load(output / "condition.pt")
     codec.condition_network.load_state_dict(weights)
     data, validation = Recordings(output, "train", 2), Recordings(output, "validation", 0).spread(16, 50)
-    keep_variance(codec, validation[1])
+    start_decoder(codec, validation[1])
 
     def decode(latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -216,21 +216,10 @@ def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
 
 
 @torch.no_grad()
-def keep_variance(codec: ESDCodec, latent: Tensor) -> None:
-    """Start the decoder's layers so that none shrinks what goes through it."""
+def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
+    """Start the decoder's layers so that none shrinks what goes through it, and its audio is as loud as speech."""
     decoder = codec.decoder
-    for layer in decoder.modules():
-        if isinstance(layer, Conv1d):
-            layer.weight_v.normal_()
-            layer.weight_g.fill_(1.0)
-        elif isinstance(layer, ConvTranspose1d):
-            layer.weight_v.normal_(0, (2 * layer.in_channels) ** -0.5)
-            layer.weight_g.copy_(layer.weight_v.flatten(1).norm(dim=1)[:, None, None])
-        if isinstance(layer, Conv1d | ConvTranspose1d):
-            layer.bias.zero_()
-    for layer in decoder.modules():
-        if isinstance(layer, ResidualUnit):
-            layer[-1].weight_g.fill_(0.3)
+    keep_variance(decoder)
     decoder.subband_encoder.convs[0].weight_g.fill_(10.0)
     decoder.conv_in.weight_g.fill_(0.5)
     decoder.conv_out.weight_g.mul_(0.1 / codec.decode_latent(latent)[0].std())
@@ -238,13 +227,9 @@ def keep_variance(codec: ESDCodec, latent: Tensor) -> None:
 
 def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
     data, validation = Recordings(output, "train", 3), Recordings(output, "validation", 0).spread(40, 100)
-    quantizers = codec.acoustic_quantizer.quantizers
     warm_up = 300  # steps until the semantic latent is what the acoustic codebooks will see
 
-    def points(latent: Tensor) -> Tensor:
-        return latent.transpose(1, 2).flatten(0, 1)
-
-    fit_simvq(codec.semantic_quantizer, points(data.draw(200, 50)[1]))
+    fit_simvq(codec.semantic_quantizer, points_of(data.draw(200, 50)[1]))
     state = {"step": 0}
 
     def step() -> Tensor:
@@ -253,16 +238,14 @@ def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
             with torch.no_grad():
                 latent = data.draw(300, 50)[1]
                 residual = latent - codec.decode_semantic(codec.semantic_quantizer(latent).latent)
-                for quantizer in quantizers:
-                    fit_vector_quantizer(quantizer, points(residual))
-                    residual = residual - quantizer(residual).latent
+                fit_residual_quantizer(codec.acoustic_quantizer, residual)
         latent = data.draw(48, 50)[1]
         latent = latent + NOISE / 2 * torch.randn_like(latent)
         semantic = codec.semantic_quantizer(latent)
         semantic_latent = codec.decode_semantic(semantic.latent)
         loss = F.mse_loss(semantic_latent, latent) + semantic.codebook_loss
         if state["step"] >= warm_up:
-            n = torch.randint(0, len(quantizers) + 1, (len(latent),))
+            n = torch.randint(0, codec.n_codebooks, (len(latent),))
             acoustic = codec.acoustic_quantizer(latent - semantic_latent, n)
             loss = loss + F.mse_loss(semantic_latent + acoustic.latent, latent)
             loss = loss + acoustic.codebook_loss + 0.25 * acoustic.commitment_loss

@@ -96,6 +96,11 @@ class TestKeptWeights:
         norm = layer.weight_v.flatten(1).norm(dim=1)[:, None, None]
         torch.testing.assert_close(layer.normalised_weight(), layer.weight_g * layer.weight_v / norm)
 
+    @torch.no_grad()
+    def test_each_form_of_it_is_its_own(self, layer):
+        layer(torch.randn(1, 3, 9))  # keeps the weight as it is laid out for the input
+        assert layer.normalised_weight().shape == (5, 3, 7)
+
     def test_follows_an_optimizer(self, layer):
         with torch.no_grad():
             before = layer.normalised_weight()
