@@ -41,6 +41,7 @@ from .export import export, load_discriminator
 from .initialise import fit_to_latents
 from .interruption import Interrupted, Interruption
 from .monitor import Window, log_sounds, progress_line
+from .optimizer import make_optimizer
 from .records import Records
 from .schedule import warmup_cosine
 from .validation import Scores, n_quantizers_shown
@@ -161,9 +162,12 @@ class Trainer:
         )
 
     def _prepare(self, network: nn.Module, settings: DictConfig) -> tuple[Any, Any, Any]:
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=settings.lr, betas=tuple(settings.betas), weight_decay=settings.weight_decay
+        optimizer = make_optimizer(
+            network,
+            muon_lr=settings.get("muon_lr"),
+            lr=settings.lr,
+            betas=tuple(settings.betas),
+            weight_decay=settings.weight_decay,
         )
         schedule = warmup_cosine(
             optimizer,

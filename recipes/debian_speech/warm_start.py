@@ -39,6 +39,7 @@ from esdcodec.model_codec.layers import keep_variance
 from esdcodec.model_codec.losses import SUBBAND_WINDOWS, WINDOWS, magnitude_loss, mel_loss
 from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
 from esdcodec.training.initialise import fit_residual_quantizer, fit_simvq, points_of
+from esdcodec.training.optimizer import make_optimizer
 from esdcodec.training.schedule import warmup_cosine
 
 RATE, HOP = 24000, 960
@@ -46,6 +47,7 @@ N_MELS, N_PITCHES = 60, 38  # two mel spectra a frame, 38 semitones, voicing, lo
 SEMITONES = 1200 * math.log2(6.2) + 100 * np.arange(N_PITCHES)  # cents above 10 Hz, from 62 Hz
 PITCH = slice(2 * N_MELS, 2 * N_MELS + N_PITCHES)
 NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly is no surprise
+TURN = {"decoder": 0.01, "encoder": 0.03}  # Muon's learning rate; the others learn as well with AdamW
 STEPS = {"condition": 3000, "decoder": 3000, "quantizers": 1000, "encoder": 4500}
 
 
@@ -149,9 +151,10 @@ Step = Callable[[], Tensor]
 def train(
     name: str, networks: list[nn.Module], lr: float, step: Step, check: Callable[[], str], output: Path, minutes: float
 ) -> None:
-    """AdamW with a cosine schedule until the stage's steps or minutes are over; saves the networks' weights."""
-    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99))
+    """Train with a cosine schedule until the stage's steps or minutes are over; saves the networks' weights."""
+    trained = nn.ModuleList(networks)
+    parameters = list(trained.parameters())
+    optimizer = make_optimizer(trained, muon_lr=TURN.get(name), lr=lr, betas=(0.9, 0.99))
     schedule = warmup_cosine(optimizer, warmup_steps=100, decay_steps=STEPS[name], final_ratio=0.05)
     started, losses = time.time(), []
     for number in range(1, STEPS[name] + 1):

@@ -22,7 +22,7 @@ def options(shards: Path, folder: Path, steps: int = STEPS) -> list[str]:
     return [
         f"machine.shards={shards}", f"trainer.output_dir={folder}", f"trainer.max_steps={steps}", SMALL,
         "trainer.checkpoint_every=1", "trainer.validate_every=4", "trainer.sample_every=100", "trainer.ema_decay=0.9",
-        "trainer.continuous_steps=2", "trainer.fit_batches=2", "data.num_workers=1",
+        "trainer.continuous_steps=2", "trainer.fit_batches=2", "trainer.generator.muon_lr=0.01", "data.num_workers=1",
     ]  # fmt: skip
 
 
