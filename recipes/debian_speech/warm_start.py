@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from esdcodec import ESDCodec
 from esdcodec.audio import EXTENSIONS, read, resample
 from esdcodec.config import config_folder
-from esdcodec.model_codec.layers import keep_variance
+from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, keep_variance
 from esdcodec.model_codec.losses import SUBBAND_WINDOWS, WINDOWS, magnitude_loss, mel_loss
 from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
 from esdcodec.training.initialise import fit_residual_quantizer, fit_simvq, points_of
@@ -220,12 +220,27 @@ def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
 
 @torch.no_grad()
 def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
-    """Start the decoder's layers so that none shrinks what goes through it, and its audio is as loud as speech."""
+    """Start the decoder's convolutions so that each gives unit variance, and the audio is as loud as speech.
+
+    Measured layer by layer, on the way: where activations grow, Snake no longer bends them, and the last gain becomes
+    so small that every step of an optimizer throws it about.
+    """
     decoder = codec.decoder
     keep_variance(decoder)
-    decoder.subband_encoder.convs[0].weight_g.fill_(10.0)
-    decoder.conv_in.weight_g.fill_(0.5)
-    decoder.conv_out.weight_g.mul_(0.1 / codec.decode_latent(latent)[0].std())
+    deviation = dict.fromkeys([unit[-1] for unit in decoder.modules() if isinstance(unit, ResidualUnit)], 0.3)
+    deviation[decoder.conv_out] = 0.1
+
+    def scale(layer: Conv1d | ConvTranspose1d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        factor = deviation.get(layer, 1.0) / output.std()
+        layer.weight_g.mul_(factor)
+        return output * factor
+
+    hooks = [
+        layer.register_forward_hook(scale) for layer in decoder.modules() if isinstance(layer, Conv1d | ConvTranspose1d)
+    ]
+    codec.decode_latent(latent)
+    for hook in hooks:
+        hook.remove()
 
 
 def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
