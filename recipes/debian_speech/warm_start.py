@@ -10,12 +10,12 @@ network (two mel spectra, pitch as a soft position on a scale of semitones, voic
 1. `analyse` computes these latents for all recordings, once;
 2. `condition` trains the condition network to render the subband from them, which is fast (25 frames a second);
 3. `decoder` trains the decoder on both;
-4. `quantizers` fits and trains the quantizers and the semantic decoder on the latents alone;
-5. `encoder` trains the encoder to tell the latents from the audio;
+4. `encoder` trains the encoder to tell the latents from the audio;
+5. `quantizers` fits and trains the quantizers and the semantic decoder on what that encoder tells;
 6. `join` writes a codec of all these, which the trainer starts from: `trainer.init=runs/warm_start/codec`.
 
-Stages 2 to 5 need nothing of each other but `decoder` of `condition`, so they can run at the same time: --stages says
-which. Each is given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe).
+The encoder needs neither `condition` nor `decoder`, so it can be trained at the same time: --stages says which. Each is
+given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe).
 """
 
 import argparse
@@ -109,19 +109,31 @@ def analyse(data: Path, output: Path) -> None:
         print(f"{name}: {len(latents)} recordings, {sum(map(len, latents))} frames", flush=True)
 
 
-class Recordings:
-    """Segments of analysed recordings: audio ``[B, 1, T]`` and normalised latents ``[B, 160, L]``."""
+def listen(codec: ESDCodec, output: Path) -> None:
+    """Latents of all recordings as the trained encoder tells them."""
+    for name in ("train", "validation"):
+        audio, frames = (np.load(output / f"{name}_{what}.npy", mmap_mode="r") for what in ("audio", "frames"))
+        with torch.no_grad():
+            told = [
+                codec.encode_latent(torch.from_numpy(each.astype(np.float32) / 32768)[None, None])[0].T.half().numpy()
+                for each in np.split(audio, HOP * frames.cumsum()[:-1])
+            ]
+        np.save(output / f"{name}_told.npy", np.concatenate(told))
 
-    def __init__(self, folder: Path, name: str, seed: int) -> None:
-        self.audio, self.latents = (
-            np.load(folder / f"{name}_{what}.npy", mmap_mode="r") for what in ("audio", "latents")
-        )
+
+class Recordings:
+    """Segments of recordings: audio ``[B, 1, T]`` and latents ``[B, 160, L]``, analysed and normalised, or as told."""
+
+    def __init__(self, folder: Path, name: str, seed: int, *, told: bool = False) -> None:
+        self.audio = np.load(folder / f"{name}_audio.npy", mmap_mode="r")
+        self.latents = np.load(folder / f"{name}_{'told' if told else 'latents'}.npy", mmap_mode="r")
         self.lengths = np.load(folder / f"{name}_frames.npy")
         self.ends = self.lengths.cumsum()
-        some = np.load(folder / "train_latents.npy", mmap_mode="r")[::7].astype(np.float32)
-        mean, scale = some.mean(0), 1 / some.std(0)
-        mean[PITCH], scale[PITCH] = 0, 3  # zeros stay zeros
-        self.mean, self.scale = mean, scale
+        self.mean, self.scale = np.zeros(160, np.float32), np.ones(160, np.float32)
+        if not told:
+            some = np.load(folder / "train_latents.npy", mmap_mode="r")[::7].astype(np.float32)
+            self.mean, self.scale = some.mean(0), 1 / some.std(0)
+            self.mean[PITCH], self.scale[PITCH] = 0, 3  # zeros stay zeros
         self.random = np.random.default_rng(seed)
 
     def draw(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
@@ -243,8 +255,33 @@ def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
         hook.remove()
 
 
+def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
+    data, validation = Recordings(output, "train", 4), Recordings(output, "validation", 0).spread(24, 50)
+    with torch.no_grad():
+        codec.encoder[-1].weight_g.mul_(0.5 / codec.encode_latent(validation[0]).std((0, 2)).mean())
+
+    def encode(audio: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return codec.encode_latent(audio)
+
+    def step() -> Tensor:
+        audio, latent = data.draw(8, 25)
+        return F.mse_loss(encode(audio), latent)
+
+    def check() -> str:
+        error = (encode(validation[0]) - validation[1]).square()
+        pitch = error[:, PITCH].mean() / validation[1][:, PITCH].var((0, 2)).mean()
+        return f"validation error {error.mean():.4f}, of mels {error[:, : PITCH.start].mean():.4f}, pitch {pitch:.4f}"
+
+    train("encoder", [codec.encoder], 4e-3, step, check, output, minutes)
+
+
 def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
-    data, validation = Recordings(output, "train", 3), Recordings(output, "validation", 0).spread(40, 100)
+    codec.encoder.load_state_dict(torch.load(output / "encoder.pt")[0])
+    codec.encoder.eval()
+    listen(codec, output)
+    data = Recordings(output, "train", 3, told=True)
+    validation = Recordings(output, "validation", 0, told=True).spread(40, 100)
     warm_up = 300  # steps until the semantic latent is what the acoustic codebooks will see
 
     fit_simvq(codec.semantic_quantizer, points_of(data.draw(200, 50)[1]))
@@ -280,27 +317,6 @@ def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
     train("quantizers", networks, 2e-3, step, check, output, minutes)
 
 
-def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
-    data, validation = Recordings(output, "train", 4), Recordings(output, "validation", 0).spread(24, 50)
-    with torch.no_grad():
-        codec.encoder[-1].weight_g.mul_(0.5 / codec.encode_latent(validation[0]).std((0, 2)).mean())
-
-    def encode(audio: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return codec.encode_latent(audio)
-
-    def step() -> Tensor:
-        audio, latent = data.draw(8, 25)
-        return F.mse_loss(encode(audio), latent)
-
-    def check() -> str:
-        error = (encode(validation[0]) - validation[1]).square()
-        pitch = error[:, PITCH].mean() / validation[1][:, PITCH].var((0, 2)).mean()
-        return f"validation error {error.mean():.4f}, of mels {error[:, : PITCH.start].mean():.4f}, pitch {pitch:.4f}"
-
-    train("encoder", [codec.encoder], 4e-3, step, check, output, minutes)
-
-
 def join(codec: ESDCodec, output: Path) -> None:
     parts = {
         "decoder": [codec.decoder, codec.condition_network],
@@ -318,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="what prepare.py wrote")
     parser.add_argument("--output", type=Path, default=Path("runs/warm_start"))
-    stages = ["analyse", "condition", "decoder", "quantizers", "encoder", "join"]
+    stages = ["analyse", "condition", "decoder", "encoder", "quantizers", "join"]
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(default: all)")
     parser.add_argument("--sizes", nargs="*", default=[], metavar="KEY=VALUE", help="other than conf/model/25hz_nano")
     parser.add_argument("--minutes", type=float, default=math.inf, help="that a training stage may take")
