@@ -84,6 +84,7 @@ class Trainer:
         sources = Source.parse(config.data.train)
         held_out = list_shards(config.data.validation) if config.data.validation else None
         codec = load(settings.init, device="cpu") if settings.init else ESDCodec(**config.model.codec)
+        self._freeze(codec)
         discriminator = Discriminator(**config.model.discriminator) if config.model.discriminator else None
         if discriminator is not None and settings.init_discriminator:
             load_discriminator(discriminator, settings.init_discriminator)
@@ -117,6 +118,14 @@ class Trainer:
             )
         if settings.tracker and not self.accelerator.log_with:
             raise ValueError(f"trainer.tracker={settings.tracker}: its package is not installed, or set it to null")
+
+    def _freeze(self, codec: ESDCodec) -> None:
+        """Leave the parts that `trainer.freeze` names as they are; with encoder and quantizers, so are the codes."""
+        parts = dict(codec.named_children())
+        for name in self.config.trainer.freeze:
+            if name not in parts:
+                raise ValueError(f"trainer.freeze: the codec has no part {name!r}, but {', '.join(parts)}")
+            parts[name].requires_grad_(False)
 
     def _teacher(self, codec: ESDCodec) -> tuple[nn.Module | None, Any]:
         if self.config.model.teacher is None:

@@ -127,7 +127,11 @@ def test_missing_shards_stop_before_anything_is_built(tmp_path):
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("trainer.mixed_precision=fp16", "float16"), ("trainer.tracker=comet_ml", "package is not installed")],
+    [
+        ("trainer.mixed_precision=fp16", "float16"),
+        ("trainer.tracker=comet_ml", "package is not installed"),
+        ("trainer.freeze=[coder]", "the codec has no part 'coder', but encoder"),
+    ],
 )
 def test_settings_that_cannot_be(shards, tmp_path, override, message):
     start_options = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", override)
@@ -183,6 +187,14 @@ class TestOptions:
         for name, tensor in average.items():
             torch.testing.assert_close(exported[name], tensor)
         assert not equal(weights(tmp_path, 3)[:1], [exported])
+
+    def test_what_is_frozen_stays_and_so_do_its_codes(self, shards, tmp_path):
+        frozen = ("encoder", "semantic_quantizer", "semantic_decoder", "acoustic_quantizer")
+        each = ("trainer.max_steps=2", "trainer.checkpoint_every=1", f"trainer.freeze=[{','.join(frozen)}]")
+        self.run(shards, tmp_path, *each)
+        first, second = (weights(tmp_path, step)[0] for step in (1, 2))
+        changed = {name for name in first if not torch.equal(first[name], second[name])}
+        assert {name.split(".")[0] for name in changed} == {"condition_network", "decoder"}
 
     def test_discriminators_start_when_they_are_told(self, shards, tmp_path):
         every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.discriminator_start=2")
