@@ -47,8 +47,8 @@ N_MELS, N_PITCHES = 60, 38  # two mel spectra a frame, 38 semitones, voicing, lo
 SEMITONES = 1200 * math.log2(6.2) + 100 * np.arange(N_PITCHES)  # cents above 10 Hz, from 62 Hz
 PITCH = slice(2 * N_MELS, 2 * N_MELS + N_PITCHES)
 NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly is no surprise
-TURN = {"decoder": 0.01, "encoder": 0.03}  # Muon's learning rate; the others learn as well with AdamW
-STEPS = {"condition": 3000, "decoder": 3000, "quantizers": 1000, "encoder": 4500}
+TURN = {"decoder": 0.02, "encoder": 0.03}  # Muon's learning rate; the others learn as well with AdamW
+STEPS = {"condition": 3000, "decoder": 2000, "quantizers": 1000, "encoder": 3000}
 
 
 # ---- analysis --------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
     def check() -> str:
         return f"validation mel {mel_loss(decode(validation[1])[0], validation[0], RATE, WINDOWS):.3f}"
 
-    train("decoder", [codec.decoder, codec.condition_network], 2e-3, step, check, output, minutes)
+    train("decoder", [codec.decoder, codec.condition_network], 1e-3, step, check, output, minutes)
 
 
 @torch.no_grad()
@@ -257,6 +257,8 @@ def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
 
 def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
     data, validation = Recordings(output, "train", 4), Recordings(output, "validation", 0).spread(24, 50)
+    weight = torch.ones(codec.config["latent_dim"], 1)
+    weight[PITCH.start : PITCH.stop + 1] = 2.0  # pitch and voicing: slow to learn, and few of the numbers
     with torch.no_grad():
         codec.encoder[-1].weight_g.mul_(0.5 / codec.encode_latent(validation[0]).std((0, 2)).mean())
 
@@ -266,14 +268,14 @@ def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
 
     def step() -> Tensor:
         audio, latent = data.draw(8, 25)
-        return F.mse_loss(encode(audio), latent)
+        return (weight * (encode(audio) - latent).square()).mean()
 
     def check() -> str:
         error = (encode(validation[0]) - validation[1]).square()
         pitch = error[:, PITCH].mean() / validation[1][:, PITCH].var((0, 2)).mean()
         return f"validation error {error.mean():.4f}, of mels {error[:, : PITCH.start].mean():.4f}, pitch {pitch:.4f}"
 
-    train("encoder", [codec.encoder], 4e-3, step, check, output, minutes)
+    train("encoder", [codec.encoder], 2e-3, step, check, output, minutes)
 
 
 def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
