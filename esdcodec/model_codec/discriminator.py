@@ -1,5 +1,6 @@
 """The discriminators of DAC: one for each period of the waveform and one for each window of the spectrogram."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -102,6 +103,22 @@ class Discriminator(nn.Module):
                 *(ResolutionDiscriminator(window, resolution_channels, bands) for window in windows),
             ]
         )
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Keep the scale of what goes through.
+
+        Torch's own gain shrinks it about a hundredfold on the way to the last layer: the scores of real and decoded
+        audio, and their feature maps, then hardly differ for thousands of steps, however well they are told apart.
+        """
+        for layer in self.modules():
+            if isinstance(layer, Conv2d):
+                layer.weight_v.normal_()
+                layer.weight_g.fill_(math.sqrt(2))
+                layer.bias.zero_()  # type: ignore[union-attr]
+        for discriminator in self.discriminators:
+            discriminator.conv_post.weight_g.fill_(0.3)  # type: ignore[union-attr, operator]
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
         audio = audio - audio.mean(dim=-1, keepdim=True)

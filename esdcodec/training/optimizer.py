@@ -1,4 +1,4 @@
-"""AdamW, and Muon for the convolutions of encoder and decoder."""
+"""AdamW, and Muon for the convolutions of encoder, decoder and discriminators."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ..model_codec.decoder import Decoder
+from ..model_codec.discriminator import Discriminator
 from ..model_codec.encoder import Encoder
-from ..model_codec.layers import Conv1d, ConvTranspose1d
+from ..model_codec.layers import Conv1d, Conv2d, ConvTranspose1d
 
 _ITERATION = 3.4445, -4.7750, 2.0315  # of Newton and Schulz, for singular values of 0.7 to 1.2 after five steps
 
@@ -72,7 +73,7 @@ def _to_unit_length(direction: Tensor) -> None:
 
 
 def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -> AdamW:
-    """AdamW, or `Muon` that turns the weights of encoders and decoders in `network` by `muon_lr` radians a step.
+    """AdamW, or `Muon` that turns the weights of encoders, decoders and discriminators by `muon_lr` radians a step.
 
     Not those of one output channel, where it would be a step of fixed length.
     """
@@ -82,8 +83,10 @@ def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -
     directions = {
         id(layer.weight_v): layer.weight_v
         for part in network.modules()
-        if isinstance(part, Encoder | Decoder)
+        if isinstance(part, Encoder | Decoder | Discriminator)
         for layer in part.modules()
-        if isinstance(layer, Conv1d | ConvTranspose1d) and layer.weight_v.requires_grad and len(layer.weight_v) > 1
+        if isinstance(layer, Conv1d | ConvTranspose1d | Conv2d)
+        and layer.weight_v.requires_grad
+        and len(layer.weight_v) > 1
     }
     return Muon(directions.values(), [p for p in parameters if id(p) not in directions], turn=muon_lr, **adamw)

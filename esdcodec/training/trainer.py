@@ -173,7 +173,7 @@ class Trainer:
     def _prepare(self, network: nn.Module, settings: DictConfig) -> tuple[Any, Any, Any]:
         optimizer = make_optimizer(
             network,
-            muon_lr=settings.get("muon_lr"),
+            muon_lr=settings.muon_lr,
             lr=settings.lr,
             betas=tuple(settings.betas),
             weight_decay=settings.weight_decay,

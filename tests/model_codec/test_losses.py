@@ -103,6 +103,12 @@ def test_discriminators_take_any_length_and_scale(small_discriminator, length):
         torch.testing.assert_close(one[-1], other[-1], rtol=0, atol=1e-4)
 
 
+def test_untrained_discriminators_keep_the_scale_of_what_they_hear():
+    for *maps, score in Discriminator(period_channels=(8, 16, 32, 64), resolution_channels=8)(speech(0.5)):
+        assert maps[-1].std() > 0.2 * maps[0].std()
+        assert score.std() > 0.02 * maps[0].std()
+
+
 def test_feature_matching_leaves_out_the_score_and_spares_the_reference(small_discriminator):
     real, fake = (small_discriminator(speech(0.3, seed=i)) for i in range(2))
     expected = feature_matching_loss(real, fake)
