@@ -119,6 +119,9 @@ class Discriminator(nn.Module):
                 layer.bias.zero_()  # type: ignore[union-attr]
         for discriminator in self.discriminators:
             discriminator.conv_post.weight_g.fill_(0.3)  # type: ignore[union-attr, operator]
+            if isinstance(discriminator, ResolutionDiscriminator):  # a bin's deviation for noise of deviation 1
+                for convs in discriminator.band_convs:
+                    convs[0][0].weight_g.div_(math.sqrt(0.375 * discriminator.window))  # type: ignore[index]
 
     def forward(self, audio: Tensor) -> list[list[Tensor]]:
         audio = audio - audio.mean(dim=-1, keepdim=True)

@@ -104,9 +104,10 @@ def test_discriminators_take_any_length_and_scale(small_discriminator, length):
 
 
 def test_untrained_discriminators_keep_the_scale_of_what_they_hear():
-    for *maps, score in Discriminator(period_channels=(8, 16, 32, 64), resolution_channels=8)(speech(0.5)):
-        assert maps[-1].std() > 0.2 * maps[0].std()
-        assert score.std() > 0.02 * maps[0].std()
+    noise = torch.randn(2, 1, 12000)
+    for *maps, score in Discriminator(period_channels=(8, 16, 32, 64), resolution_channels=16)(noise):
+        assert all(0.05 < m.std() < 0.5 for m in maps)  # at a peak of 0.8, the noise has 0.2
+        assert score.std() > 0.01
 
 
 def test_feature_matching_leaves_out_the_score_and_spares_the_reference(small_discriminator):
