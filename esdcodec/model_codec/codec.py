@@ -230,7 +230,7 @@ class ESDCodec(nn.Module):
     def encode_latent(self, audio: Tensor) -> Tensor:
         """Latent ``[B, D, L]`` float32 of audio ``[B, 1, T]``; zeros complete the last frame."""
         audio = F.pad(audio, (0, -audio.shape[-1] % self.hop_length))
-        return self.encoder(audio.to(self.dtype)).float()
+        return self.encoder(audio).float()
 
     def decode_semantic(self, quantized: Tensor) -> Tensor:
         """Semantic latent s ``[B, D, L]`` float32 of the semantic quantizer's latent."""
