@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..model_codec.codec import ESDCodec
     from .coding import Sink
+    from .entropy import CodeFrequencies
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Encode(ModelTask):
 
     n_quantizers: int
     format: str
+    entropy_coding: bool
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -96,6 +98,11 @@ class Encode(ModelTask):
     def start(self, threads: int | None) -> None:
         super().start(threads)
         self.codec.bitrate(self.n_quantizers)  # says what is wrong with the number
+        self.frequencies: CodeFrequencies | None = None
+        if self.entropy_coding:
+            from ..pretrained import frequencies_of
+
+            self.frequencies = frequencies_of(self.model)
 
     def describe(self) -> str:
         return _model_line(self.codec, self.n_quantizers)
@@ -112,7 +119,7 @@ class Encode(ModelTask):
         from .coding import encode_file
 
         if self.format == "esd":
-            done = encode_file(self.codec, source, target, self.n_quantizers, self.pieces)
+            done = encode_file(self.codec, source, target, self.n_quantizers, self.pieces, self.frequencies)
             size = done.bytes
         else:
             coded = io.BytesIO()
@@ -224,9 +231,11 @@ class Roundtrip(ModelTask):
 
 @dataclass
 class Transcode(Task):
-    """`.esd` to `.esd` with fewer codebooks."""
+    """`.esd` to `.esd` with fewer codebooks, or coded another way."""
 
-    n_quantizers: int
+    n_quantizers: int | None  # None: all that a file has
+    entropy_coding: bool
+    model: str | None  # whose frequencies; None: of the model that a file names
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -242,7 +251,12 @@ class Transcode(Task):
 
     def _transcode(self, source: BinaryIO, target: BinaryIO) -> Facts:
         reader = Reader(source)
-        size = transcode(reader, target, self.n_quantizers)
+        if reader.header.frequencies or self.entropy_coding:
+            from ..pretrained import frequencies_of
+
+            reader.frequencies = frequencies_of(self.model or reader.header.model)
+        n_quantizers = self.n_quantizers or len(reader.header.bits)
+        size = transcode(reader, target, n_quantizers, reader.frequencies if self.entropy_coding else None)
         return Facts(reader.duration, size)
 
 
