@@ -37,6 +37,15 @@ def test_strided_and_transposed_convolutions_keep_whole_frames(stride):
     assert ConvTranspose1d(4, 4, stride)(down).shape[-1] == 6 * stride
 
 
+@pytest.mark.parametrize("stride", [2, 3, 5, 8])
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_transposed_convolution_without_gradients_is_the_same(stride, length):
+    layer, x = ConvTranspose1d(3, 5, stride).eval(), torch.randn(2, 3, length)
+    with torch.no_grad():
+        without = layer(x)
+    torch.testing.assert_close(without, layer(x))
+
+
 @pytest.mark.parametrize(
     ("layer", "reference"),
     [

@@ -90,6 +90,7 @@ class TestChunks:
         expected = tiny_codec.decode(whole, chunk_seconds=ONE_PASS)
         torch.testing.assert_close(decoded, expected, rtol=0, atol=1e-4)
 
+    @torch.no_grad()
     def test_one_chunk_is_one_pass(self, tiny_codec, recording):
         codes = tiny_codec.encode(recording)
         assert torch.equal(codes, tiny_codec.quantize(tiny_codec.encode_latent(recording), 6))
