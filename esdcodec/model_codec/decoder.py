@@ -23,7 +23,7 @@ class Decoder(nn.Module):
         self.conv_in = Conv1d(latent_dim, dim, 7)
         self.stages = nn.ModuleList(DecoderStage(c, d, rate) for (c, d), rate in zip(pairwise(channels), rates))
         self.subband_encoder = SubbandEncoder(channels[1:-1], rates[1:-1])
-        self.snake_out = Snake(channels[-1])
+        self.snake_out = Snake(channels[-1], in_place=True)
         self.conv_out = Conv1d(channels[-1], 1, 7)
 
     def forward(self, latent: Tensor, subband: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class DecoderStage(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, rate: int) -> None:
         super().__init__()
-        self.snake = Snake(in_channels)
+        self.snake = Snake(in_channels, in_place=True)
         self.upsample = ConvTranspose1d(in_channels, out_channels, rate)
         self.residual_units = nn.Sequential(*(ResidualUnit(out_channels, dilation) for dilation in DILATIONS))
 

@@ -24,7 +24,7 @@ class Encoder(nn.Sequential):
         for rate in rates:
             layers.append(EncoderBlock(dim, rate))
             dim *= 2
-        super().__init__(*layers, Snake(dim), Conv1d(dim, latent_dim, 3))
+        super().__init__(*layers, Snake(dim, in_place=True), Conv1d(dim, latent_dim, 3))
         self._initialise()
 
     @torch.no_grad()
@@ -39,7 +39,7 @@ class Encoder(nn.Sequential):
 
     def forward(self, audio: Tensor) -> Tensor:
         first, *others = self
-        x = first(audio).to(others[-1].weight_v.dtype)
+        x = first(audio).to(others[-1].bias.dtype)
         for layer in others:
             x = layer(x)
         return x
@@ -62,7 +62,7 @@ class EncoderBlock(nn.Sequential):
     def __init__(self, channels: int, rate: int) -> None:
         super().__init__(
             *(ResidualUnit(channels, dilation) for dilation in DILATIONS),
-            Snake(channels),
+            Snake(channels, in_place=True),
             Conv1d(channels, 2 * channels, 2 * rate, stride=rate, padding=(rate + 1) // 2),
         )
 

@@ -150,7 +150,8 @@ class ConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
         self._split_weight()
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        if x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        as_it_is = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+        if x.device.type == "cpu" and as_it_is:
             return self._by_products(x)
         x = F.conv_transpose2d(
             channels_last(x).unsqueeze(2),
@@ -256,32 +257,40 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
 _CACHE_ELEMENTS = 2**16  # of a piece that stays in a core's cache from one step to the next
 
 
-def snake_in_pieces(x: Tensor, alpha: Tensor) -> Tensor:
-    """`snake` without gradients: memory is read once and written once, whatever lies between."""
-    y = torch.empty_like(x)
+def snake_in_pieces(x: Tensor, alpha: Tensor, y: Tensor) -> Tensor:
+    """`snake` without gradients, into `y`, which may be `x`: memory is read and written once, whatever lies between."""
     length = min(x.shape[2], max(1, _CACHE_ELEMENTS * torch.get_num_threads() // x.shape[1]))
     # written out for each position: steps without broadcasting run several times as fast
     alphas = torch.empty_like(x[:1, :, :length]).copy_(alpha)
     inverses = 1 / (alphas + _SNAKE_EPS)
+    scratch = torch.empty_like(alphas)
     for item, result in zip(x.split(1), y.split(1)):
         for piece, out in zip(item.split(length, dim=2), result.split(length, dim=2)):
             n = piece.shape[2]
-            torch.mul(piece, alphas[..., :n], out=out)
-            torch.addcmul(piece, out.sin_().square_(), inverses[..., :n], out=out)
+            part = torch.mul(piece, alphas[..., :n], out=scratch[..., :n]).sin_().square_()
+            torch.addcmul(piece, part, inverses[..., :n], out=out)
     return y
 
 
 class Snake(nn.Module):
-    """Periodic activation with one learned frequency a channel (Ziyin et al. 2020, arXiv:2006.08195)."""
+    """Periodic activation with one learned frequency a channel (Ziyin et al. 2020, arXiv:2006.08195).
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        in_place: overwrite the input where there are no gradients. Fresh memory costs a CPU more than the sine.
+    """
+
+    def __init__(self, channels: int, *, in_place: bool = False) -> None:
         super().__init__()
+        self.in_place = in_place
         self.alpha = nn.Parameter(torch.ones(1, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        alpha = self.alpha.to(x.dtype)
         if torch.is_grad_enabled():
-            return _SnakeFunction.apply(x, self.alpha.to(x.dtype))
-        return (snake_in_pieces if x.device.type == "cpu" else snake)(x, self.alpha.to(x.dtype))
+            return _SnakeFunction.apply(x, alpha)
+        if x.device.type != "cpu":
+            return snake(x, alpha)
+        return snake_in_pieces(x, alpha, x if self.in_place else torch.empty_like(x))
 
 
 class ResidualUnit(nn.Sequential):
@@ -291,7 +300,7 @@ class ResidualUnit(nn.Sequential):
         super().__init__(
             Snake(channels),
             Conv1d(channels, channels, 7, dilation=dilation),
-            Snake(channels),
+            Snake(channels, in_place=True),
             Conv1d(channels, channels, 1),
         )
 

@@ -29,6 +29,16 @@ def test_snake_without_gradients_is_the_same():
     torch.testing.assert_close(snake(x, layer.alpha), without, rtol=0, atol=0)
 
 
+def test_snake_in_place_overwrites_nothing_that_gradients_need():
+    x, layer = torch.randn(2, 3, 7), Snake(3, in_place=True)
+    before = x.clone()
+    expected = layer(x)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+    with torch.no_grad():
+        assert layer(x) is x
+    torch.testing.assert_close(x, expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("stride", [2, 3, 4, 5, 8])
 def test_strided_and_transposed_convolutions_keep_whole_frames(stride):
     x = torch.randn(1, 4, 6 * stride)
