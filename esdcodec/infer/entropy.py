@@ -100,9 +100,9 @@ def frequencies(counts: NDArray[np.uint32]) -> NDArray[np.int64]:
     total = int(counts.sum(dtype=np.uint64))
     if not 0 < len(counts) < TOTAL or not total:
         raise ValueError(f"no frequencies can be made of {total} counts of {len(counts)} codes")
-    shares = [1 + int(count) * (TOTAL - len(counts)) // total for count in counts.tolist()]
-    shares[int(counts.argmax())] += TOTAL - sum(shares)
-    return np.array(shares, np.int64)
+    shares = 1 + counts.astype(np.int64) * (TOTAL - len(counts)) // total  # below 2^52
+    shares[counts.argmax()] += TOTAL - shares.sum()
+    return shares
 
 
 def count(files: Iterable[Path]) -> CodeFrequencies:

@@ -102,7 +102,7 @@ class Encode(ModelTask):
         if self.entropy_coding:
             from ..pretrained import frequencies_of
 
-            self.frequencies = frequencies_of(self.model)
+            self.frequencies = self.codec.frequencies or frequencies_of(self.model)  # which says what is missing
 
     def describe(self) -> str:
         return _model_line(self.codec, self.n_quantizers)
