@@ -66,6 +66,7 @@ class ESDCodec(nn.Module):
         encoder_rates: strides of the encoder; their product is the hop length in samples.
         latent_dim: width D of the latent.
         semantic_codebook_size: entries of codebook 0, a power of two.
+        semantic_codebook_dim: dimensions of its frozen entries (default: `latent_dim`).
         semantic_dim, semantic_hidden, semantic_blocks: width, MLP width and depth of the semantic decoder.
         acoustic_codebooks: number of codebooks after the first.
         acoustic_codebook_size: entries of each of them, a power of two.
@@ -83,6 +84,7 @@ class ESDCodec(nn.Module):
         encoder_rates: Sequence[int] = (4, 5, 6, 8),
         latent_dim: int = 1024,
         semantic_codebook_size: int = 16384,
+        semantic_codebook_dim: int | None = None,
         semantic_dim: int = 512,
         semantic_hidden: int = 1536,
         semantic_blocks: int = 4,
@@ -114,7 +116,7 @@ class ESDCodec(nn.Module):
         self.codebook_sizes = (semantic_codebook_size, *[acoustic_codebook_size] * acoustic_codebooks)
 
         self.encoder = Encoder(encoder_dim, encoder_rates, latent_dim)
-        self.semantic_quantizer = SimVQ(semantic_codebook_size, latent_dim)
+        self.semantic_quantizer = SimVQ(semantic_codebook_size, latent_dim, semantic_codebook_dim)
         self.semantic_decoder = SemanticDecoder(latent_dim, semantic_dim, semantic_hidden, semantic_blocks)
         self.acoustic_quantizer = ResidualVectorQuantizer(
             latent_dim, acoustic_codebooks, acoustic_codebook_size, acoustic_codebook_dim

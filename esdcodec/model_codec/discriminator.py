@@ -1,7 +1,7 @@
-"""The discriminators of DAC: one for each period of the waveform and one for each window of the spectrogram."""
+"""The discriminators of DAC, of the waveform and the complex spectrum, and small ones of the log spectrogram."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .layers import Conv2d
-from .spectral import frame_spectrum
+from .spectral import centred_magnitude, frame_spectrum
 
 
 def conv_block(
@@ -80,8 +80,40 @@ class ResolutionDiscriminator(nn.Module):
         return [*maps, self.conv_post(torch.cat(outputs, dim=-1))]
 
 
+class SpectrogramDiscriminator(nn.Module):
+    """Judges the logarithm of the magnitudes, as one sees them: harmonics, formants and noise, of any loudness.
+
+    Blind to phases, which a small codec can't tell anyway: what it hears is what such a decoder can learn.
+
+    Shape:
+        audio ``[B, 1, T]`` -> feature maps, the score last.
+    """
+
+    LAYERS = (((7, 5), (2, 2)), ((5, 5), (2, 2)), ((5, 3), (2, 1)), ((3, 3), (1, 1)))  # kernels and strides
+
+    def __init__(self, window: int, hop: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.window, self.hop = window, hop
+        self.convs = nn.ModuleList(
+            conv_block(c, d, kernel, stride)
+            for (c, d), (kernel, stride) in zip(pairwise([1, *channels]), self.LAYERS, strict=True)
+        )
+        self.conv_post = Conv2d(channels[-1], 1, (3, 3))
+
+    def forward(self, audio: Tensor) -> list[Tensor]:
+        magnitude = centred_magnitude(audio[:, 0].float(), self.window, self.hop)
+        x = 0.5 + 0.5 * (16 / math.sqrt(self.window) * magnitude + 3e-3).log()[:, None]  # [B, 1, N, frames]
+        maps = []
+        for conv in self.convs:
+            x = conv(x)
+            maps.append(x)
+        return [*maps, self.conv_post(x)]
+
+
 class Discriminator(nn.Module):
     """All sub-discriminators; the defaults are those of DAC.
+
+    `spectrograms` gives the hop of each window, in samples.
 
     Shape:
         audio ``[B, 1, T]`` -> for each sub-discriminator its feature maps, the score last.
@@ -95,12 +127,15 @@ class Discriminator(nn.Module):
         windows: Sequence[int] = (2048, 1024, 512),
         resolution_channels: int = 64,
         bands: Sequence[float] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0),
+        spectrograms: Mapping[int, int] | None = None,
+        spectrogram_channels: Sequence[int] = (16, 32, 48, 48),
     ) -> None:
         super().__init__()
         self.discriminators = nn.ModuleList(
             [
                 *(PeriodDiscriminator(period, period_channels) for period in periods),
                 *(ResolutionDiscriminator(window, resolution_channels, bands) for window in windows),
+                *(SpectrogramDiscriminator(*sizes, spectrogram_channels) for sizes in (spectrograms or {}).items()),
             ]
         )
         self._initialise()

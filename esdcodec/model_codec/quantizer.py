@@ -37,16 +37,18 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
 class SimVQ(Derived, Float32):
     """Vector quantizer whose codebook is a frozen random matrix seen through a learned projection.
 
-    Only the projection learns, so all entries move together and none dies (Zhu et al. 2024, arXiv:2411.02038).
+    Only the projection learns, so all entries move together and none dies (Zhu et al. 2024, arXiv:2411.02038). The
+    matrix may have fewer columns than the latent: entries for 14 bits spread over few of its dimensions anyway.
 
     Shape:
         latent ``[B, D, L]`` -> latent ``[B, D, L]``, codes ``[B, 1, L]``.
     """
 
-    def __init__(self, codebook_size: int, dim: int) -> None:
+    def __init__(self, codebook_size: int, dim: int, codebook_dim: int | None = None) -> None:
         super().__init__()
-        self.codebook = nn.Parameter(torch.randn(codebook_size, dim) * dim**-0.5, requires_grad=False)
-        self.projection = nn.Linear(dim, dim)
+        codebook_dim = codebook_dim or dim
+        self.codebook = nn.Parameter(torch.randn(codebook_size, codebook_dim) * codebook_dim**-0.5, requires_grad=False)
+        self.projection = nn.Linear(codebook_dim, dim)
 
     def effective_codebook(self) -> Tensor:
         """The projected codebook ``[N, D]``; a constant at inference, since it does not depend on the input."""

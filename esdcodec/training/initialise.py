@@ -59,13 +59,13 @@ def fit_simvq(quantizer: SimVQ, points: Tensor) -> None:
     That is not where the points are: a random codebook of 2^b entries costs least if its principal components have the
     variances max(0, λ - θ), λ those of the points and θ such that the components above it take b bits, Σ ½ log2(λ / θ)
     (reverse water-filling, Cover & Thomas 2006, section 10.3). Spread as widely as the points, only the entries
-    near the middle would ever be nearest to any.
+    near the middle would ever be nearest to any. A codebook of fewer dimensions than D takes the largest components.
     """
     points = points.double()
-    values, vectors = torch.linalg.eigh(points.T.cov())
+    values, vectors = torch.linalg.eigh(points.T.cov())  # ascending
     values = (values - water_level(values, math.log2(len(quantizer.codebook)))).clamp(min=0)
-    root = (vectors * values.sqrt()) @ vectors.T
-    quantizer.projection.weight.copy_(root / quantizer.codebook.double().std())
+    spread = (vectors * values.sqrt())[:, -quantizer.codebook.shape[1] :]
+    quantizer.projection.weight.copy_(spread / quantizer.codebook.double().std())
     quantizer.projection.bias.copy_(points.mean(0))
 
 

@@ -348,3 +348,16 @@ class TestWaterFilling:
             errors[name], used[name] = quantized.codebook_loss.item(), len(quantized.codes.unique())
         assert errors["fitted"] < errors["as wide as the points"]
         assert used["fitted"] > used["as wide as the points"]
+
+    def test_a_codebook_of_few_dimensions_takes_the_largest_components(self):
+        points = torch.randn(4000, 8) * torch.tensor([4.0, 0.01, 2, 0.01, 1, 0.01, 0.01, 0.01])
+        errors = {}
+        for dim in (2, 3, 8):
+            torch.manual_seed(1)
+            quantizer = SimVQ(1024, 8, dim)
+            fit_simvq(quantizer, points)
+            quantized = quantizer(points.T[None])
+            assert quantized.latent.shape == (1, 8, 4000)
+            errors[dim] = quantized.codebook_loss.item()
+        assert errors[3] == pytest.approx(errors[8], rel=0.1)  # there are no more above the water
+        assert errors[2] > 1.5 * errors[3]

@@ -1,0 +1,595 @@
+"""The bundled model, part by part: a codec whose parts know what to say to each other before they meet.
+
+    python recipes/debian_speech/train_parts.py data/debian_speech --output runs/parts [--minutes 60]
+
+Trained together from random weights, a small codec learns loudness first, then formants, and pitch hardly at all: the
+decoder cannot render what the encoder does not tell, and the encoder has no reason to tell what the decoder does not
+render. Here both learn a language first that is given: the latent of a frame is an analysis of it (analysis.py).
+
+1. `analyse` computes these latents for all recordings, once;
+2. `condition` trains the condition network to render the subband from them, with the phase of the fundamental;
+3. `encoder` trains the encoder to tell the latents from the audio;
+4. `quantizers` trains the quantizers and the semantic decoder on what that encoder tells, and codes everything;
+5. `lower` trains the decoder's stages up to 6 kHz on latents of these codes, with an output of their own, against
+   discriminators of that output: what is rough about a small codec is below 3 kHz, and these stages cost a third;
+6. `upper` trains its last stage against discriminators at 24 kHz, to agree with that output below 2.7 kHz;
+7. `join` writes a codec of all these, which the trainer goes on from: `trainer.init=runs/parts/codec`.
+
+`condition` and `encoder` need nothing of each other and can be trained at the same time: --stages says which. Each is
+given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe).
+"""
+
+import argparse
+import copy
+import io
+import math
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from analysis import DIM, HOP, PHASE, PITCH, RATE, analysis
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from esdcodec import ESDCodec
+from esdcodec.audio import EXTENSIONS, read
+from esdcodec.config import config_folder
+from esdcodec.model_codec.discriminator import Discriminator
+from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake, keep_variance
+from esdcodec.model_codec.losses import (
+    SUBBAND_WINDOWS,
+    WINDOWS,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    magnitude_loss,
+    mel_loss,
+)
+from esdcodec.model_codec.spectral import decimate, frame_spectrum
+from esdcodec.training.initialise import fit_residual_quantizer, fit_simvq, points_of
+from esdcodec.training.optimizer import make_optimizer
+from esdcodec.training.schedule import warmup_cosine
+
+NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly is no surprise
+DITHER = 2e-4  # added to audio: most recordings have digital silence above 8 kHz
+TURN = {"encoder": 0.03, "lower": 0.005, "upper": 0.008}  # Muon's learning rate; the others learn as well with AdamW
+STEPS = {"condition": 3000, "encoder": 3000, "quantizers": 1000, "lower": 8000, "upper": 4000}
+SPLIT = 3  # stages of the decoder up to 6 kHz
+N_DRAWN = (1, 2, 3, 3, 3, 4, 6, 8, 12, 12)  # codebooks in the latents that the decoder learns from, drawn from these
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def recordings(folder: Path, name: str) -> Iterator[np.ndarray]:
+    """Waveforms at 24 kHz of all shards NAME-*.tar, completed to whole frames."""
+    for shard in sorted(folder.glob(f"{name}-*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if Path(member.name).suffix in EXTENSIONS:
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    waveform, _ = read(io.BytesIO(file.read()), RATE)
+                    yield np.pad(waveform, (0, -len(waveform) % HOP))
+
+
+def analyse(data: Path, output: Path) -> None:
+    for name in ("train", "validation"):
+        waveforms, latents = [], []
+        for waveform in recordings(data, name):
+            waveforms.append((waveform.clip(-1, 1) * 32767).astype(np.int16))
+            latents.append(analysis(waveform))
+        np.save(output / f"{name}_audio.npy", np.concatenate(waveforms))
+        np.save(output / f"{name}_analysis.npy", np.concatenate(latents))
+        np.save(output / f"{name}_frames.npy", np.array([len(each) for each in latents]))
+        print(f"{name}: {len(latents)} recordings, {sum(map(len, latents))} frames", flush=True)
+
+
+@torch.no_grad()
+def tell(codec: ESDCodec, output: Path) -> None:
+    """Latents of all recordings as the trained encoder tells them."""
+    for name in ("train", "validation"):
+        audio, frames = (np.load(output / f"{name}_{what}.npy", mmap_mode="r") for what in ("audio", "frames"))
+        told = [
+            codec.encode_latent(torch.from_numpy(each.astype(np.float32) / 32768)[None, None])[0].T.half().numpy()
+            for each in np.split(audio, HOP * frames.cumsum()[:-1])
+        ]
+        np.save(output / f"{name}_told.npy", np.concatenate(told))
+
+
+@torch.no_grad()
+def code(codec: ESDCodec, output: Path) -> None:
+    """Codes of all recordings."""
+    for name in ("train", "validation"):
+        told, frames = (np.load(output / f"{name}_{what}.npy", mmap_mode="r") for what in ("told", "frames"))
+        codes = [
+            codec.quantize(torch.from_numpy(each.T.astype(np.float32))[None], codec.n_codebooks)[0].T.short().numpy()
+            for each in np.split(told, frames.cumsum()[:-1])
+        ]
+        np.save(output / f"{name}_codes.npy", np.concatenate(codes))
+
+
+class Recordings:
+    """Segments of recordings: audio ``[B, 1, T]``, and what was saved of their frames as NAME_`what` ``[B, D, L]``."""
+
+    def __init__(self, folder: Path, name: str, seed: int, what: str = "analysis") -> None:
+        self.audio = np.load(folder / f"{name}_audio.npy", mmap_mode="r")
+        self.frames = np.load(folder / f"{name}_{what}.npy", mmap_mode="r")
+        self.lengths = np.load(folder / f"{name}_frames.npy")
+        self.ends = self.lengths.cumsum()
+        self.random = np.random.default_rng(seed)
+        self.mean = self.scale = None
+        if what == "analysis":
+            some = np.load(folder / "train_analysis.npy", mmap_mode="r")[::7].astype(np.float32)
+            self.mean, self.scale = some.mean(0), 1 / some.std(0)
+            self.mean[PITCH.start :], self.scale[PITCH.start :] = 0, 3  # zeros stay zeros
+
+    def draw(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        long_enough = np.flatnonzero(self.lengths >= n_frames)
+        share = self.lengths[long_enough] / self.lengths[long_enough].sum()
+        chosen = self.random.choice(long_enough, batch, p=share)
+        return self.at(
+            [self.random.integers(self.ends[u] - self.lengths[u], self.ends[u] - n_frames + 1) for u in chosen],
+            n_frames,
+        )
+
+    def at(self, starts: list[int], n_frames: int) -> tuple[Tensor, Tensor]:
+        audio = np.stack([self.audio[s * HOP : (s + n_frames) * HOP] for s in starts]).astype(np.float32) / 32768
+        frames = np.stack([self.frames[s : s + n_frames] for s in starts])
+        if self.mean is not None:
+            frames = (frames - self.mean) * self.scale
+        kind = torch.int64 if frames.dtype.kind == "i" else torch.float32
+        noisy = torch.from_numpy(audio)[:, None] + DITHER * torch.randn(len(starts), 1, n_frames * HOP)
+        return noisy, torch.from_numpy(frames).to(kind).transpose(1, 2).contiguous()
+
+    def spread(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        """The same segments every time, from all over the recordings."""
+        return self.at([i * (len(self.frames) - n_frames) // batch for i in range(batch)], n_frames)
+
+
+class Coded:
+    """Segments as the decoder will see them: audio, and latents of the codes of a random number of codebooks."""
+
+    MARGIN = 8  # frames on both sides, which the semantic decoder looks at
+
+    def __init__(self, codec: ESDCodec, folder: Path, name: str, seed: int) -> None:
+        self.codec, self.data = codec, Recordings(folder, name, seed, "codes")
+
+    @torch.no_grad()
+    def draw(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
+        audio, codes = self.data.draw(batch, n_frames + 2 * self.MARGIN)
+        return self._trim(audio), torch.cat([self._latent(each, self.data.random.choice(N_DRAWN)) for each in codes])
+
+    @torch.no_grad()
+    def spread(self, batch: int, n_frames: int, n: int) -> tuple[Tensor, Tensor]:
+        audio, codes = self.data.spread(batch, n_frames + 2 * self.MARGIN)
+        return self._trim(audio), torch.cat([self._latent(each, n) for each in codes])
+
+    def _latent(self, codes: Tensor, n: int) -> Tensor:
+        return self.codec.dequantize(codes[None, :n])[..., self.MARGIN : -self.MARGIN]
+
+    def _trim(self, audio: Tensor) -> Tensor:
+        return audio[..., self.MARGIN * HOP : -self.MARGIN * HOP]
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train(
+    name: str,
+    networks: list[nn.Module],
+    lr: float,
+    step: Callable[[], Tensor],
+    check: Callable[[], str],
+    output: Path,
+    minutes: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.99),
+    clip: float = 5.0,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Train with a cosine schedule until the stage's steps or minutes are over; saves the networks' weights.
+
+    `step` gives the loss of a new batch, `check` a figure of validation; `after` follows every step.
+    """
+    trained = nn.ModuleList(networks)
+    parameters = [p for p in trained.parameters() if p.requires_grad]
+    optimizer = make_optimizer(trained, muon_lr=TURN.get(name), lr=lr, betas=betas)
+    schedule = warmup_cosine(optimizer, warmup_steps=50, decay_steps=STEPS[name], final_ratio=0.05)
+    started, losses = time.time(), []
+    for number in range(1, STEPS[name] + 1):
+        loss = step()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        after()
+        losses.append(loss.item())
+        over = time.time() - started > 60 * minutes or number == STEPS[name]
+        if over or number % 50 == 0:
+            with torch.no_grad():
+                said = check()
+            print(f"{name} {number}: {time.time() - started:.0f} s, loss {np.mean(losses):.4f}, {said}", flush=True)
+            losses = []
+        if over or number % 200 == 0:
+            torch.save([network.state_dict() for network in networks], output / f"{name}.pt")
+        if over:
+            break
+
+
+def in_bf16() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def spectrum_below(top: float, audio: Tensor, rate: int, window: int) -> Tensor:
+    spectrum = torch.stft(audio, window, window // 4, window, torch.hann_window(window), return_complex=True)
+    return spectrum[:, : int(top / rate * window) + 1]
+
+
+def phase_loss(estimate: Tensor, reference: Tensor, rate: int, windows: tuple[int, ...], top: float) -> Tensor:
+    """1 - cosine of the phase difference below `top` Hz of ``[B, T]`` signals, weighed by the root of the magnitude."""
+    total = estimate.new_zeros(())
+    for window in windows:
+        y, x = (spectrum_below(top, each, rate, window)[:, 1:] for each in (estimate, reference))
+        weight = x.abs().sqrt()
+        cosine = (y * x.conj()).real / ((y.abs() + 1e-4) * x.abs().clamp(min=1e-6))
+        total = total + 1 - (weight * cosine).sum() / weight.sum()
+    return total / len(windows)
+
+
+def train_condition(codec: ESDCodec, output: Path, minutes: float) -> None:
+    data, validation = Recordings(output, "train", 1), Recordings(output, "validation", 0).spread(24, 50)
+
+    def losses(audio: Tensor, latent: Tensor) -> Tensor:
+        subband, magnitude = codec.condition(latent)
+        expected = decimate(audio[:, 0], 4)
+        return torch.stack(
+            [
+                mel_loss(subband, expected[:, None], RATE // 4, SUBBAND_WINDOWS),
+                magnitude_loss(magnitude, frame_spectrum(expected, HOP, HOP // 4).abs()),
+                3 * phase_loss(subband[:, 0], expected, RATE // 4, (128, 256, 512), 1200.0),
+            ]
+        )
+
+    def step() -> Tensor:
+        audio, latent = data.draw(8, 50)
+        return losses(audio, latent + NOISE * torch.randn_like(latent)).sum()
+
+    def check() -> str:
+        return "validation: mel {:.3f}, magnitude {:.3f}, phase {:.3f}".format(*losses(*validation).tolist())
+
+    train("condition", [codec.condition_network], 2e-3, step, check, output, minutes)
+
+
+def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
+    data, validation = Recordings(output, "train", 4), Recordings(output, "validation", 0).spread(24, 50)
+    weight = torch.ones(DIM, 1)
+    weight[PITCH], weight[PHASE] = 2.0, 4.0  # slow to learn, and few of the numbers
+    with torch.no_grad():
+        codec.encoder[-1].weight_g.mul_(0.5 / codec.encode_latent(validation[0]).std((0, 2)).mean())
+
+    def encode(audio: Tensor) -> Tensor:
+        with in_bf16():
+            return codec.encode_latent(audio)
+
+    def step() -> Tensor:
+        audio, latent = data.draw(8, 25)
+        return (weight * (encode(audio) - latent).square()).mean()
+
+    def check() -> str:
+        error = (encode(validation[0]) - validation[1]).square()
+        lost = [error[:, part].mean() / validation[1][:, part].var((0, 2)).mean() for part in (PITCH, PHASE)]
+        return f"validation error {error.mean():.4f}, of pitch {lost[0]:.4f}, of phase {lost[1]:.4f}"
+
+    train("encoder", [codec.encoder], 2e-3, step, check, output, minutes, clip=1.0)
+
+
+def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
+    codec.encoder.load_state_dict(torch.load(output / "encoder.pt")[0])
+    codec.encoder.eval()
+    tell(codec, output)
+    data = Recordings(output, "train", 3, "told")
+    validation = Recordings(output, "validation", 0, "told").spread(40, 100)
+    semantic_quantizer, projection = codec.semantic_quantizer, codec.semantic_quantizer.projection
+    networks = [semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer]
+    warm_up = 300  # steps until the semantic latent is what the acoustic codebooks will see
+    state = {"step": 0}
+
+    @torch.no_grad()
+    def forget_phase() -> None:
+        """The semantic codebook has better things to say; the first acoustic one takes the phase over."""
+        projection.weight[PHASE], projection.bias[PHASE] = 0, 0
+
+    fit_simvq(semantic_quantizer, points_of(data.draw(200, 50)[1]))
+    forget_phase()
+
+    def step() -> Tensor:
+        state["step"] += 1
+        if state["step"] == warm_up:
+            with torch.no_grad():
+                spread_entries(codec, points_of(data.draw(4000, 50)[1]))
+                latent = data.draw(300, 50)[1]
+                residual = latent - codec.decode_semantic(semantic_quantizer(latent).latent)
+                fit_residual_quantizer(codec.acoustic_quantizer, residual)
+        elif state["step"] > warm_up and state["step"] % 40 == 0 and state["step"] < 0.8 * STEPS["quantizers"]:
+            renew_entries(codec, data.draw(192, 50)[1])
+        latent = data.draw(48, 50)[1]
+        latent = latent + NOISE / 3 * torch.randn_like(latent)
+        semantic = semantic_quantizer(latent)
+        semantic_latent = codec.decode_semantic(semantic.latent)
+        loss = F.mse_loss(semantic_latent, latent) + semantic.codebook_loss
+        if state["step"] >= warm_up:
+            n = torch.randint(0, codec.n_codebooks, (len(latent),))
+            n[:14], n[14:20] = 2, 1
+            acoustic = codec.acoustic_quantizer(latent - semantic_latent, n)
+            loss = loss + F.mse_loss(semantic_latent + acoustic.latent, latent)
+            loss = loss + acoustic.codebook_loss + 0.25 * acoustic.commitment_loss
+        return loss
+
+    def check() -> str:
+        latent = validation[1]
+        errors = {
+            n: F.mse_loss(codec.dequantize(codec.quantize(latent, n)), latent).item() for n in (1, 3, codec.n_codebooks)
+        }
+        return "error " + ", ".join(f"{error:.3f} at n = {n}" for n, error in errors.items())
+
+    train("quantizers", networks, 2e-3, step, check, output, minutes, after=forget_phase)
+    code(codec, output)
+
+
+@torch.no_grad()
+def spread_entries(codec: ESDCodec, points: Tensor) -> None:
+    """Semantic entries that are nearest to none of `points` ``[M, D]`` go to points that are far from any."""
+    quantizer, projection = codec.semantic_quantizer, codec.semantic_quantizer.projection
+    used = torch.zeros(len(quantizer.codebook), dtype=torch.int64)
+    distances = []
+    for some in points.split(16384):
+        nearest = quantizer(some.T[None])
+        used += torch.bincount(nearest.codes.flatten(), minlength=len(used))
+        distances.append((nearest.latent[0].T - some).square().sum(1))
+    unused = (used == 0).nonzero()[:, 0]
+    chosen = points[torch.multinomial(torch.cat(distances), len(unused))] - projection.bias
+    quantizer.codebook[unused] = (torch.linalg.pinv(projection.weight) @ chosen.T).T
+
+
+@torch.no_grad()
+def renew_entries(codec: ESDCodec, latent: Tensor) -> None:
+    """Acoustic entries that nothing in `latent` ``[B, D, L]`` is near to become points of it."""
+    residual = latent - codec.decode_semantic(codec.semantic_quantizer(latent).latent)
+    for quantizer in codec.acoustic_quantizer.quantizers:
+        points = points_of(quantizer.in_proj(residual))
+        quantized = quantizer(residual)
+        unused = torch.bincount(quantized.codes.flatten(), minlength=quantizer.codebook.num_embeddings) == 0
+        quantizer.codebook.weight[unused] = points[torch.randperm(len(points))[: int(unused.sum())]]
+        residual = residual - quantized.latent
+
+
+# ---- the decoder -----------------------------------------------------------------------------------------------------
+
+
+class Opponent:
+    """Discriminators that learn from every pair they judge."""
+
+    def __init__(self, lr: float, **sizes: Any) -> None:
+        self.network = Discriminator(**sizes)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, betas=(0.8, 0.9))
+
+    def __call__(self, real: Tensor, decoded: Tensor) -> Tensor:
+        """Adversarial and feature matching loss of `decoded` ``[B, 1, T]``, after a step of the discriminators."""
+        first, second = slice(len(real)), slice(len(real), None)
+        maps = self._judge(torch.cat([real, decoded.detach()]))
+        known, detected = ([[each[part] for each in judged] for judged in maps] for part in (first, second))
+        discriminator_loss(known, detected).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.network.requires_grad_(False)
+        judged = self._judge(decoded)
+        self.network.requires_grad_(True)
+        return adversarial_loss(judged) + feature_matching_loss(known, judged)
+
+    def _judge(self, audio: Tensor) -> list[list[Tensor]]:
+        with in_bf16():
+            maps = self.network(audio)
+        return [[each.float() for each in judged] for judged in maps]
+
+
+class Lower(nn.Module):
+    """The decoder up to 6 kHz, with an output of its own: ``[B, D, L] -> [B, C, L · 240]``, and by `head` audio."""
+
+    def __init__(self, codec: ESDCodec) -> None:
+        super().__init__()
+        decoder = codec.decoder
+        width = decoder.snake_out.alpha.shape[1] * 2
+        self.conv_in, self.subband_encoder = decoder.conv_in, decoder.subband_encoder
+        self.stages = decoder.stages[:SPLIT]
+        self.head = nn.Sequential(Snake(width), Conv1d(width, 1, 7))
+
+    def forward(self, latent: Tensor, subband: Tensor) -> Tensor:
+        x = self.conv_in(latent)
+        for stage, guide in zip(self.stages, self.subband_encoder(subband)):
+            x = stage(x, guide)
+        return x
+
+
+class Upper(nn.Module):
+    """The decoder's last stage: ``[B, C, L · 240] -> [B, 1, L · 960]``."""
+
+    def __init__(self, codec: ESDCodec) -> None:
+        super().__init__()
+        decoder = codec.decoder
+        self.stages, self.snake_out, self.conv_out = decoder.stages[SPLIT:], decoder.snake_out, decoder.conv_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x, None)
+        return torch.tanh(self.conv_out(self.snake_out(x)))
+
+
+def load_parts(codec: ESDCodec, output: Path, *names: str) -> None:
+    networks = {
+        "condition": [codec.condition_network],
+        "encoder": [codec.encoder],
+        "quantizers": [codec.semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer],
+    }
+    for name in names:
+        for network, weights in zip(networks[name], torch.load(output / f"{name}.pt")):
+            network.load_state_dict(weights)
+    codec.eval()
+
+
+def train_lower(codec: ESDCodec, output: Path, minutes: float) -> None:
+    load_parts(codec, output, "condition", "quantizers")
+    codec.condition_network.requires_grad_(False)
+    data, (audio, latent) = Coded(codec, output, "train", 5), Coded(codec, output, "validation", 0).spread(24, 50, 3)
+    start_decoder(codec, latent)
+    lower = Lower(codec)
+    with torch.no_grad():
+        rendered = lower.head(lower(latent, codec.condition(latent)[0]))
+        lower.head[1].weight_g.mul_(0.07 / rendered.std())
+    averaged = Average(lower)
+    opponent = Opponent(
+        4e-4,
+        period_channels=(16, 32, 64, 64),
+        windows=(),
+        spectrograms={512: 64, 256: 32},
+        spectrogram_channels=(12, 24, 32, 32),
+    )
+
+    def render(network: nn.Module, latent: Tensor) -> Tensor:
+        with torch.no_grad():
+            subband, _ = codec.condition(latent)
+        with in_bf16():
+            return network.head(network(latent, subband)).float()
+
+    def step() -> Tensor:
+        audio, latent = data.draw(6, 32)
+        expected, rendered = decimate(audio[:, 0], 4)[:, None], render(lower, latent)
+        loss = 5 * mel_loss(rendered, expected, RATE // 4, SUBBAND_WINDOWS)
+        loss = loss + phase_loss(rendered[:, 0], expected[:, 0], RATE // 4, (256, 512), 600.0)
+        return loss + opponent(expected, rendered)
+
+    def check() -> str:
+        expected = decimate(audio[:, 0], 4)[:, None]
+        return f"validation mel {mel_loss(render(averaged.network, latent), expected, RATE // 4, SUBBAND_WINDOWS):.3f}"
+
+    train("lower", [lower], 4e-4, step, check, output, minutes, betas=(0.8, 0.9), clip=1e4, after=averaged.update)
+    torch.save([averaged.network.state_dict()], output / "lower.pt")
+
+
+class Average:
+    """Moving average of a network's weights."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.source, self.network = network, copy.deepcopy(network).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        for mean, now in zip(self.network.parameters(), self.source.parameters()):
+            mean.lerp_(now, 0.005)
+
+
+def train_upper(codec: ESDCodec, output: Path, minutes: float) -> None:
+    load_parts(codec, output, "condition", "quantizers")
+    data, (audio, latent) = Coded(codec, output, "train", 6), Coded(codec, output, "validation", 0).spread(16, 50, 3)
+    start_decoder(codec, latent)
+    lower, upper = Lower(codec), Upper(codec)
+    lower.load_state_dict(torch.load(output / "lower.pt")[0])
+    codec.condition_network.requires_grad_(False)
+    opponent = Opponent(6e-4, **OmegaConf.load(config_folder() / "model/25hz_nano.yaml").discriminator)
+
+    def render(latent: Tensor) -> tuple[Tensor, Tensor]:
+        with in_bf16():
+            with torch.no_grad():
+                features = lower(latent, codec.condition(latent)[0])
+                guide = lower.head(features)
+            return upper(features).float(), guide.float()
+
+    def step() -> Tensor:
+        audio, latent = data.draw(4, 25)
+        decoded, guide = render(latent)
+        loss = 5 * mel_loss(decoded, audio, RATE, WINDOWS) + 10 * agreement(decoded, guide)
+        return loss + opponent(audio, decoded)
+
+    def check() -> str:
+        decoded, guide = render(latent)
+        said = mel_loss(decoded, audio, RATE, WINDOWS), agreement(decoded, guide)
+        return "validation mel {:.3f}, disagreement {:.3f}".format(*said)
+
+    train("upper", [upper], 6e-4, step, check, output, minutes, betas=(0.8, 0.9), clip=1e4)
+
+
+def agreement(decoded: Tensor, guide: Tensor) -> Tensor:
+    """Distance of the spectra below 2.7 kHz of audio at 24 kHz and at 6 kHz, weighed by the root of the magnitude."""
+    total = decoded.new_zeros(())
+    for window in (128, 256, 512):
+        y, x = (spectrum_below(2700.0, each, 6000, window) for each in (decimate(decoded[:, 0], 4), guide[:, 0]))
+        root = (x.abs() + 1e-3).sqrt()
+        total = total + ((y - x).abs() / root).sum() / root.sum()
+    return total / 3
+
+
+@torch.no_grad()
+def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
+    """Start the decoder's convolutions so that each gives unit variance, and the audio is as loud as speech.
+
+    Measured layer by layer, on the way: where activations grow, Snake no longer bends them, and the last gain becomes
+    so small that every step of an optimizer throws it about.
+    """
+    decoder = codec.decoder
+    keep_variance(decoder)
+    deviation = dict.fromkeys([unit[-1] for unit in decoder.modules() if isinstance(unit, ResidualUnit)], 0.3)
+    deviation[decoder.conv_out] = 0.1
+
+    def scale(layer: Conv1d | ConvTranspose1d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        factor = deviation.get(layer, 1.0) / output.std()
+        layer.weight_g.mul_(factor)
+        return output * factor
+
+    hooks = [
+        layer.register_forward_hook(scale) for layer in decoder.modules() if isinstance(layer, Conv1d | ConvTranspose1d)
+    ]
+    codec.decode_latent(latent)
+    for hook in hooks:
+        hook.remove()
+
+
+def join(codec: ESDCodec, output: Path) -> None:
+    load_parts(codec, output, "condition", "encoder", "quantizers")
+    for name, part in (("lower", Lower(codec)), ("upper", Upper(codec))):
+        part.load_state_dict(torch.load(output / f"{name}.pt")[0])
+    codec.save_pretrained(output / "codec")
+    print(f"wrote {output / 'codec'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="what prepare.py wrote")
+    parser.add_argument("--output", type=Path, default=Path("runs/parts"))
+    stages = ["analyse", "condition", "encoder", "quantizers", "lower", "upper", "join"]
+    parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(default: all)")
+    parser.add_argument("--sizes", nargs="*", default=[], metavar="KEY=VALUE", help="other than conf/model/25hz_nano")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="that a training stage may take")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    config = OmegaConf.load(config_folder() / "model/25hz_nano.yaml").codec
+    config.merge_with_dotlist(args.sizes)
+    for stage in args.stages:
+        torch.manual_seed(0)
+        codec = ESDCodec(**OmegaConf.to_container(config))
+        if stage == "analyse":
+            analyse(args.data, args.output)
+        elif stage == "join":
+            join(codec, args.output)
+        else:
+            globals()[f"train_{stage}"](codec, args.output, args.minutes)
+
+
+if __name__ == "__main__":
+    main()
