@@ -105,9 +105,22 @@ def test_discriminators_take_any_length_and_scale(small_discriminator, length):
 
 def test_untrained_discriminators_keep_the_scale_of_what_they_hear():
     noise = torch.randn(2, 1, 12000)
-    for *maps, score in Discriminator(period_channels=(8, 16, 32, 64), resolution_channels=16)(noise):
-        assert all(0.05 < m.std() < 0.5 for m in maps)  # at a peak of 0.8, the noise has 0.2
+    discriminator = Discriminator(
+        period_channels=(8, 16, 32, 64), resolution_channels=16, spectrograms={1024: 256, 512: 128}
+    )
+    for *maps, score in discriminator(noise):
+        assert all(0.05 < m.std() < 1.5 for m in maps)  # at a peak of 0.8, the noise has 0.2, its logarithm 0.3
         assert score.std() > 0.01
+
+
+def test_spectrogram_discriminators_are_blind_to_the_sign_but_not_to_the_sound():
+    discriminator = Discriminator(periods=(), windows=(), spectrograms={256: 64}, spectrogram_channels=(4, 4, 4, 4))
+    audio = speech(0.5)
+    audio = audio - audio.mean()
+    (maps,), (opposite,) = discriminator(audio), discriminator(-audio)
+    torch.testing.assert_close(maps[-1], opposite[-1])
+    (other,) = discriminator(speech(0.5, seed=1))
+    assert not torch.allclose(maps[-1], other[-1], atol=1e-3)
 
 
 def test_feature_matching_leaves_out_the_score_and_spares_the_reference(small_discriminator):
