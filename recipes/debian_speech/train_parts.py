@@ -91,27 +91,34 @@ def analyse(data: Path, output: Path) -> None:
 
 
 @torch.no_grad()
+def convert(output: Path, given: str, hop: int, made: str, make: Callable[[np.ndarray], Tensor]) -> None:
+    """Save as NAME_`made` the ``[1, D, L]`` made of each recording in NAME_`given`, which has `hop` values a frame."""
+    for name in ("train", "validation"):
+        values, frames = (np.load(output / f"{name}_{what}.npy", mmap_mode="r") for what in (given, "frames"))
+        each = [make(value)[0].T.numpy() for value in np.split(values, hop * frames.cumsum()[:-1])]
+        np.save(output / f"{name}_{made}.npy", np.concatenate(each))
+
+
 def tell(codec: ESDCodec, output: Path) -> None:
     """Latents of all recordings as the trained encoder tells them."""
-    for name in ("train", "validation"):
-        audio, frames = (np.load(output / f"{name}_{what}.npy", mmap_mode="r") for what in ("audio", "frames"))
-        told = [
-            codec.encode_latent(torch.from_numpy(each.astype(np.float32) / 32768)[None, None])[0].T.half().numpy()
-            for each in np.split(audio, HOP * frames.cumsum()[:-1])
-        ]
-        np.save(output / f"{name}_told.npy", np.concatenate(told))
+    convert(
+        output,
+        "audio",
+        HOP,
+        "told",
+        lambda audio: codec.encode_latent(torch.from_numpy(audio.astype(np.float32) / 32768)[None, None]).half(),
+    )
 
 
-@torch.no_grad()
 def code(codec: ESDCodec, output: Path) -> None:
     """Codes of all recordings."""
-    for name in ("train", "validation"):
-        told, frames = (np.load(output / f"{name}_{what}.npy", mmap_mode="r") for what in ("told", "frames"))
-        codes = [
-            codec.quantize(torch.from_numpy(each.T.astype(np.float32))[None], codec.n_codebooks)[0].T.short().numpy()
-            for each in np.split(told, frames.cumsum()[:-1])
-        ]
-        np.save(output / f"{name}_codes.npy", np.concatenate(codes))
+    convert(
+        output,
+        "told",
+        1,
+        "codes",
+        lambda told: codec.quantize(torch.from_numpy(told.T.astype(np.float32))[None], codec.n_codebooks).short(),
+    )
 
 
 class Recordings:
