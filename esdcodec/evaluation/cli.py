@@ -29,9 +29,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     command.add_argument("--n-quantizers", type=int, nargs="+", default=[1, 3, 8, 12], help="(default: 1 3 8 12)")
     command.add_argument("--device", default="cpu", help="for the model (default: %(default)s)")
-    command.add_argument("--peers", nargs="+", default=[], metavar="NAME", help="ready-made: opus-6k, codec2-1300, …")
-    command.add_argument("--decoded", nargs="+", default=[], metavar="NAME=FOLDER", help="files of another codec")
-    command.add_argument("--command", nargs="+", default=[], metavar="NAME=TEMPLATE", dest="commands", help="a program")
+    for option, metavar, dest, text in (
+        ("--peers", "NAME", "peers", "ready-made: opus-6k, codec2-1300, …"),
+        ("--decoded", "NAME=FOLDER", "decoded", "files of another codec"),
+        ("--command", "NAME=TEMPLATE", "commands", "a program"),
+    ):
+        command.add_argument(option, nargs="+", action="extend", default=[], metavar=metavar, dest=dest, help=text)
     command.add_argument("--metrics", nargs="+", help="(default: all whose packages are installed)")
     command.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     command.add_argument("--keep", action="store_true", help="keep the decoded files, below --output/decoded")

@@ -234,7 +234,8 @@ class TestCommandLine:
         out = tmp_path / "out"
         (folder / "a&b.wav").write_bytes((folder / "one.wav").read_bytes())
         args = ("--model", "none", "--metrics", "spectral", "--output", out, "--html")
-        assert self.run(folder, *args, "--command", "copy=cp {input} {output}", "<loud>=cp {input} {output}") == 0
+        systems = ("--command", "copy=cp {input} {output}", "--command", "<loud>=cp {input} {output}")
+        assert self.run(folder, *args, *systems) == 0
         text = (out / "report.html").read_text()
         assert text.count("<audio") == 4 * 3  # each file: the original and both systems
         assert text.count("<img") == 4 * 3
