@@ -13,7 +13,9 @@ render. Here both learn a language first that is given: the latent of a frame is
 5. `lower` trains the decoder's stages up to 6 kHz on latents of these codes, with an output of their own, against
    discriminators of that output: what is rough about a small codec is below 3 kHz, and these stages cost a third;
 6. `upper` trains its last stage against discriminators at 24 kHz, to agree with that output below 2.7 kHz;
-7. `join` writes a codec of all these, which the trainer goes on from: `trainer.init=runs/parts/codec`.
+7. `decoder` trains the decoder as a whole from there, against the discriminators of both: alone, the last stage finds
+   little of what is above 3 kHz in what the others hand on;
+8. `join` writes a codec of all these, which the trainer goes on from: `trainer.init=runs/parts/codec`.
 
 `condition` and `encoder` need nothing of each other and can be trained at the same time: --stages says which. Each is
 given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe).
@@ -57,8 +59,9 @@ from esdcodec.training.schedule import warmup_cosine
 
 NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly is no surprise
 DITHER = 2e-4  # added to audio: most recordings have digital silence above 8 kHz
-TURN = {"encoder": 0.03, "lower": 0.005, "upper": 0.008}  # Muon's learning rate; the others learn as well with AdamW
-STEPS = {"condition": 3000, "encoder": 3000, "quantizers": 1000, "lower": 8000, "upper": 4000}
+# Muon's learning rate; the others learn as well with AdamW.
+TURN = {"encoder": 0.03, "lower": 0.005, "upper": 0.008, "decoder": 0.004}
+STEPS = {"condition": 3000, "encoder": 3000, "quantizers": 1000, "lower": 8000, "upper": 1000, "decoder": 4000}
 SPLIT = 3  # stages of the decoder up to 6 kHz
 N_DRAWN = (1, 2, 3, 3, 3, 4, 6, 8, 12, 12)  # codebooks in the latents that the decoder learns from, drawn from these
 
@@ -444,6 +447,7 @@ def load_parts(codec: ESDCodec, output: Path, *names: str) -> None:
         "condition": [codec.condition_network],
         "encoder": [codec.encoder],
         "quantizers": [codec.semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer],
+        "decoder": [codec.decoder],
     }
     for name in names:
         for network, weights in zip(networks[name], torch.load(output / f"{name}.pt")):
@@ -461,13 +465,7 @@ def train_lower(codec: ESDCodec, output: Path, minutes: float) -> None:
         rendered = lower.head(lower(latent, codec.condition(latent)[0]))
         lower.head[1].weight_g.mul_(0.07 / rendered.std())
     averaged = Average(lower)
-    opponent = Opponent(
-        4e-4,
-        period_channels=(16, 32, 64, 64),
-        windows=(),
-        spectrograms={512: 64, 256: 32},
-        spectrogram_channels=(12, 24, 32, 32),
-    )
+    opponent = opponent_below()
 
     def render(network: nn.Module, latent: Tensor) -> Tensor:
         with torch.no_grad():
@@ -479,15 +477,32 @@ def train_lower(codec: ESDCodec, output: Path, minutes: float) -> None:
         audio, latent = data.draw(6, 32)
         expected, rendered = decimate(audio[:, 0], 4)[:, None], render(lower, latent)
         loss = 5 * mel_loss(rendered, expected, RATE // 4, SUBBAND_WINDOWS)
-        loss = loss + phase_loss(rendered[:, 0], expected[:, 0], RATE // 4, (256, 512), 600.0)
-        return loss + opponent(expected, rendered)
+        return loss + phase_below(rendered, expected) + opponent(expected, rendered)
 
     def check() -> str:
         expected = decimate(audio[:, 0], 4)[:, None]
         return f"validation mel {mel_loss(render(averaged.network, latent), expected, RATE // 4, SUBBAND_WINDOWS):.3f}"
 
     train("lower", [lower], 4e-4, step, check, output, minutes, betas=(0.8, 0.9), clip=1e4, after=averaged.update)
-    torch.save([averaged.network.state_dict()], output / "lower.pt")
+    torch.save([averaged.network.state_dict(), opponent.network.state_dict()], output / "lower.pt")
+
+
+def opponent_below() -> Opponent:
+    return Opponent(
+        4e-4,
+        period_channels=(16, 32, 64, 64),
+        windows=(),
+        spectrograms={512: 64, 256: 32},
+        spectrogram_channels=(12, 24, 32, 32),
+    )
+
+
+def opponent_whole() -> Opponent:
+    return Opponent(4e-4, **OmegaConf.load(config_folder() / "model/25hz_nano.yaml").discriminator)
+
+
+def phase_below(decoded: Tensor, expected: Tensor) -> Tensor:
+    return phase_loss(decoded[:, 0], expected[:, 0], RATE // 4, (256, 512), 600.0)
 
 
 class Average:
@@ -509,7 +524,7 @@ def train_upper(codec: ESDCodec, output: Path, minutes: float) -> None:
     lower, upper = Lower(codec), Upper(codec)
     lower.load_state_dict(torch.load(output / "lower.pt")[0])
     codec.condition_network.requires_grad_(False)
-    opponent = Opponent(6e-4, **OmegaConf.load(config_folder() / "model/25hz_nano.yaml").discriminator)
+    opponent = opponent_whole()
 
     def render(latent: Tensor) -> tuple[Tensor, Tensor]:
         with in_bf16():
@@ -530,6 +545,7 @@ def train_upper(codec: ESDCodec, output: Path, minutes: float) -> None:
         return "validation mel {:.3f}, disagreement {:.3f}".format(*said)
 
     train("upper", [upper], 6e-4, step, check, output, minutes, betas=(0.8, 0.9), clip=1e4)
+    torch.save([upper.state_dict(), opponent.network.state_dict()], output / "upper.pt")
 
 
 def agreement(decoded: Tensor, guide: Tensor) -> Tensor:
@@ -540,6 +556,40 @@ def agreement(decoded: Tensor, guide: Tensor) -> Tensor:
         root = (x.abs() + 1e-3).sqrt()
         total = total + ((y - x).abs() / root).sum() / root.sum()
     return total / 3
+
+
+def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
+    load_parts(codec, output, "condition", "quantizers")
+    data, (audio, latent) = Coded(codec, output, "train", 7), Coded(codec, output, "validation", 0).spread(12, 50, 3)
+    opponents = below, whole = opponent_below(), opponent_whole()
+    for part, opponent, name in zip((Lower(codec), Upper(codec)), opponents, ("lower", "upper")):
+        for network, weights in zip((part, opponent.network), torch.load(output / f"{name}.pt")):
+            network.load_state_dict(weights)
+    codec.condition_network.requires_grad_(False)
+    averaged = Average(codec.decoder)
+
+    def render(decoder: nn.Module, latent: Tensor) -> Tensor:
+        with in_bf16():
+            with torch.no_grad():
+                subband, _ = codec.condition(latent)
+            return decoder(latent, subband).float()
+
+    def below_3k(audio: Tensor) -> Tensor:
+        return decimate(audio[:, 0], 4)[:, None]
+
+    def step() -> Tensor:
+        audio, latent = data.draw(8, 25)
+        decoded = render(codec.decoder, latent)
+        expected, heard = below_3k(audio), below_3k(decoded)
+        mel = mel_loss(decoded, audio, RATE, WINDOWS) + mel_loss(heard, expected, RATE // 4, SUBBAND_WINDOWS)
+        return 4 * mel + phase_below(heard, expected) + below(expected, heard) + whole(audio, decoded)
+
+    def check() -> str:
+        return f"validation mel {mel_loss(render(averaged.network, latent), audio, RATE, WINDOWS):.3f}"
+
+    network = codec.decoder
+    train("decoder", [network], 3e-4, step, check, output, minutes, betas=(0.8, 0.9), clip=1e4, after=averaged.update)
+    torch.save([averaged.network.state_dict()], output / "decoder.pt")
 
 
 @torch.no_grad()
@@ -568,9 +618,7 @@ def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
 
 
 def join(codec: ESDCodec, output: Path) -> None:
-    load_parts(codec, output, "condition", "encoder", "quantizers")
-    for name, part in (("lower", Lower(codec)), ("upper", Upper(codec))):
-        part.load_state_dict(torch.load(output / f"{name}.pt")[0])
+    load_parts(codec, output, "condition", "encoder", "quantizers", "decoder")
     codec.save_pretrained(output / "codec")
     print(f"wrote {output / 'codec'}")
 
@@ -579,7 +627,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="what prepare.py wrote")
     parser.add_argument("--output", type=Path, default=Path("runs/parts"))
-    stages = ["analyse", "condition", "encoder", "quantizers", "lower", "upper", "join"]
+    stages = ["analyse", "condition", "encoder", "quantizers", "lower", "upper", "decoder", "join"]
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(default: all)")
     parser.add_argument("--sizes", nargs="*", default=[], metavar="KEY=VALUE", help="other than conf/model/25hz_nano")
     parser.add_argument("--minutes", type=float, default=math.inf, help="that a training stage may take")
