@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import published
-from .infer.entropy import FILE as FREQUENCIES
-from .infer.entropy import CodeFrequencies
 from .model_codec.codec import ESDCodec
 
 BUNDLED = {"25hz_nano": Path(__file__).parent / "assets" / "25hz_nano"}
@@ -54,7 +51,6 @@ def load(
     """
     config, weights = _locate(source, revision)
     codec = _build(config, weights).eval()
-    codec.frequencies = _frequencies_beside(weights)
     codec.name = str(source) if str(source) in (*BUNDLED, *PUBLISHED) else Path(source).name
     if dtype not in (None, torch.float32):
         codec.keep_fingerprint()
@@ -69,31 +65,6 @@ def find(source: str | Path, revision: str | None = None) -> Path:
         ModelNotFoundError: there is no such model, or no way to download it.
     """
     return _locate(source, revision)[1]
-
-
-def frequencies_of(source: str | Path) -> CodeFrequencies:
-    """How often the codes of a model occur, as entropy coding needs it; `source` as for `load`.
-
-    Raises:
-        ModelNotFoundError: there is no such model, or nothing that tells.
-        WeightsError: the file is damaged.
-    """
-    weights = find(source)
-    found = _frequencies_beside(weights)
-    if found is None:
-        raise ModelNotFoundError(
-            f"{source}: entropy coding needs {FREQUENCIES} beside the weights, and there is none. Encode a corpus "
-            f"without it, and `python -m esdcodec.infer.entropy CORPUS -o {weights.with_name(FREQUENCIES)}` makes it"
-        )
-    return found
-
-
-def _frequencies_beside(weights: Path) -> CodeFrequencies | None:
-    file = weights.with_name(FREQUENCIES)
-    try:
-        return CodeFrequencies.load(file) if file.is_file() else None
-    except ValueError as error:
-        raise WeightsError(str(error)) from error
 
 
 def best_device() -> torch.device:
@@ -146,8 +117,6 @@ def _on_hub(repo_id: str, revision: str | None) -> tuple[Path | None, Path]:
         if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
             return None, _download(repo_id, published.WEIGHTS, revision)
         raise
-    with suppress(ModelNotFoundError):  # not every model has them
-        _download(repo_id, FREQUENCIES, revision)
     return config, _download(repo_id, WEIGHTS, revision)
 
 
@@ -265,8 +234,6 @@ def _check_parameters(file: Path, found: dict[str, Tensor], expected: dict[str, 
 def save(codec: ESDCodec, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Write `config.json` and `model.safetensors` into `folder`; `load` reads them, or the second file alone.
 
-    Code frequencies go into a third, `code_counts.npz`, where the codec has them.
-
     Args:
         dtype: of the stored weights. Default: as they are. `torch.float16` halves the file.
     """
@@ -278,9 +245,6 @@ def save(codec: ESDCodec, folder: str | Path, *, dtype: torch.dtype | None = Non
         save_file(tensors, Path(partial) / WEIGHTS, metadata={"format": "pt", "config": config})
         (Path(partial) / CONFIG).write_text(config + "\n", encoding="utf-8")
         (Path(partial) / WEIGHTS).chmod((Path(partial) / CONFIG).stat().st_mode)  # not for its owner alone
-        if codec.frequencies is not None:
-            codec.frequencies.save(Path(partial) / FREQUENCIES)
-            os.replace(Path(partial) / FREQUENCIES, folder / FREQUENCIES)
         for name in (WEIGHTS, CONFIG):
             os.replace(Path(partial) / name, folder / name)
 

@@ -5,12 +5,11 @@ import pickle
 
 import pytest
 import torch
-from conftest import TINY, make_tiny_codec, speech
+from conftest import TINY, speech
 from safetensors.torch import save_file
 
 import esdcodec
 from esdcodec import ESDCodec, published
-from esdcodec.infer.entropy import CodeFrequencies
 from esdcodec.pretrained import BUNDLED, ModelNotFoundError, WeightsError, load, push, read_tensors
 
 
@@ -234,15 +233,7 @@ class TestHub:
     def test_hub_id_and_revision(self, hub, tiny_codec, tmp_path):
         tiny_codec.save_pretrained(tmp_path / "owner/name")
         assert same(tiny_codec, load("owner/name", device="cpu", revision="main"))
-        assert [file for _, file, _ in hub] == ["config.json", "code_counts.npz", "model.safetensors"]
-        assert {(repository, revision) for repository, _, revision in hub} == {("owner/name", "main")}
-
-    def test_code_frequencies_come_with_the_model(self, hub, tmp_path):
-        tiny_codec = make_tiny_codec()
-        tiny_codec.frequencies = CodeFrequencies([range(1, size + 1) for size in tiny_codec.codebook_sizes])
-        tiny_codec.save_pretrained(tmp_path / "owner/name")
-        loaded = load("owner/name", device="cpu").frequencies
-        assert loaded.fingerprint == tiny_codec.frequencies.fingerprint
+        assert hub == [("owner/name", "config.json", "main"), ("owner/name", "model.safetensors", "main")]
 
     @pytest.mark.slow
     def test_published_name_and_repository(self, hub, published_weights, tmp_path):

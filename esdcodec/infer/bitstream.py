@@ -1,4 +1,4 @@
-"""The `.esd` file: codes at their exact width or entropy-coded, in checked blocks. `docs/format.md` specifies it.
+"""The `.esd` file: codes at their exact width, in checked blocks. `docs/format.md` specifies it.
 
 Only numpy is needed here, so that looking into a file takes no time.
 """
@@ -15,18 +15,15 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .entropy import TOTAL_BITS, CodeFrequencies
-
 Codes = NDArray[np.int64]  # [n, L]
 
-MAGIC, FIXED_WIDTH, ENTROPY_CODED = b"ESDC", 1, 2  # the version says which
+MAGIC, VERSION = b"ESDC", 1
 BLOCK_FRAMES = 32  # 1.28 s at 25 frames a second; a multiple of 8, so that no bits are lost between blocks
 END = 0
 MAX_CODEBOOKS, MAX_BITS = 32, 24
 _FIXED = struct.Struct(
     ">IHI8sBBB"
 )  # sample rate, hop length, original rate, fingerprint, block frames, name, codebooks
-_LENGTH = struct.Struct(">H")  # of an entropy-coded block
 _CRC = struct.Struct(">I")
 _END = struct.Struct(">BQ")
 END_BYTES = _END.size + _CRC.size
@@ -59,7 +56,6 @@ class Header:
     original_rate: int  # Hz, of the recording
     bits: tuple[int, ...]  # of a code of each codebook in use
     block_frames: int = BLOCK_FRAMES
-    frequencies: bytes = b""  # fingerprint of those that the codes are coded with; none at fixed width
 
     def __post_init__(self) -> None:
         if not (
@@ -70,7 +66,6 @@ class Header:
             and self.original_rate > 0
             and 0 < self.block_frames < 256
             and len(self.fingerprint) == 8
-            and len(self.frequencies) in (0, 8)
         ):
             raise BitstreamError(f"no file can have this header: {self}")
 
@@ -83,13 +78,11 @@ class Header:
         return sum(self.bits)
 
     def block_bytes(self, n_frames: int) -> int:
-        """Size of a block: its number of frames, their bits, the checksum. The most that it can be if entropy-coded."""
-        if self.frequencies:
-            return 1 + _LENGTH.size + -(-n_frames * len(self.bits) * TOTAL_BITS // 8) + _CRC.size
+        """Size of a block: its number of frames, their bits, the checksum."""
         return 1 + -(-n_frames * self.frame_bits // 8) + _CRC.size
 
     def body_bytes(self, n_frames: int) -> int:
-        """Size of all blocks of a recording, at fixed width."""
+        """Size of all blocks of a recording."""
         full, rest = divmod(n_frames, self.block_frames)
         return full * self.block_bytes(self.block_frames) + (self.block_bytes(rest) if rest else 0)
 
@@ -100,7 +93,7 @@ class Header:
 
     def to_bytes(self) -> bytes:
         name = self.model.encode()[:255]
-        body = MAGIC + bytes([ENTROPY_CODED if self.frequencies else FIXED_WIDTH])
+        body = MAGIC + bytes([VERSION])
         body += _FIXED.pack(
             self.sample_rate,
             self.hop_length,
@@ -110,7 +103,7 @@ class Header:
             len(name),
             len(self.bits),
         )
-        body += name + bytes(self.bits) + self.frequencies
+        body += name + bytes(self.bits)
         return body + _CRC.pack(zlib.crc32(body))
 
     def check_model(self, name: str, fingerprint: bytes) -> None:
@@ -124,21 +117,6 @@ class Header:
                 f"({fingerprint[:8].hex()}): give that model, and that version of it"
             )
 
-    def check_frequencies(self, frequencies: CodeFrequencies | None) -> None:
-        """
-        Raises:
-            WrongModel: the codes are coded with other frequencies than these, or these are of other codebooks.
-        """
-        if not self.frequencies:
-            return
-        if frequencies is None or frequencies.fingerprint != self.frequencies:
-            raise WrongModel(
-                f"these codes are entropy-coded with frequencies ({self.frequencies.hex()}) that belong to the model "
-                f"{self.model!r}: give that model, and that version of it"
-            )
-        if tuple((len(each) - 1).bit_length() for each in frequencies.counts[: len(self.bits)]) != self.bits:
-            raise WrongModel(f"the frequencies are of other codebooks than these, which have {self.bits} bits")
-
 
 def read_header(stream: BinaryIO) -> Header:
     """
@@ -148,12 +126,11 @@ def read_header(stream: BinaryIO) -> Header:
     start = stream.read(len(MAGIC) + 1)
     if start[: len(MAGIC)] != MAGIC or len(start) <= len(MAGIC):
         raise BitstreamError("this is no .esd file: it does not begin with ESDC")
-    if start[-1] not in (FIXED_WIDTH, ENTROPY_CODED):
-        raise BitstreamError(f"this .esd file is of version {start[-1]}, newer than {ENTROPY_CODED}: upgrade esdcodec")
+    if start[-1] != VERSION:
+        raise BitstreamError(f"this .esd file is of version {start[-1]}, newer than {VERSION}: upgrade esdcodec")
     fixed = _exactly(stream, _FIXED.size, "the header")
     *_, name_length, n_codebooks = _FIXED.unpack(fixed)
-    n_frequencies = 8 if start[-1] == ENTROPY_CODED else 0
-    rest = _exactly(stream, name_length + n_codebooks + n_frequencies + _CRC.size, "the header")
+    rest = _exactly(stream, name_length + n_codebooks + _CRC.size, "the header")
     body, (crc,) = start + fixed + rest[: -_CRC.size], _CRC.unpack(rest[-_CRC.size :])
     if zlib.crc32(body) != crc:
         raise BitstreamError("the header is damaged: its checksum is wrong")
@@ -163,8 +140,7 @@ def read_header(stream: BinaryIO) -> Header:
     except UnicodeDecodeError as error:
         raise BitstreamError("the header is damaged: the model's name is no UTF-8") from error
     bits = tuple(rest[name_length : name_length + n_codebooks])
-    frequencies = rest[name_length + n_codebooks : -_CRC.size]
-    return Header(name, fingerprint, sample_rate, hop_length, original_rate, bits, block_frames, frequencies)
+    return Header(name, fingerprint, sample_rate, hop_length, original_rate, bits, block_frames)
 
 
 def _exactly(stream: BinaryIO, size: int, what: str) -> bytes:
@@ -201,15 +177,10 @@ class Writer:
 
     Args:
         stream: open for writing; a pipe will do.
-        frequencies: those that `header` names, where it does.
-
-    Raises:
-        WrongModel: `header` names other frequencies.
     """
 
-    def __init__(self, stream: BinaryIO, header: Header, frequencies: CodeFrequencies | None = None) -> None:
-        header.check_frequencies(frequencies)
-        self.stream, self.header, self.frequencies = stream, header, frequencies
+    def __init__(self, stream: BinaryIO, header: Header) -> None:
+        self.stream, self.header = stream, header
         self.pending: Codes = np.empty((len(header.bits), 0), np.int64)
         self.n_frames = self.n_bytes = 0
         self._put(header.to_bytes())
@@ -254,12 +225,7 @@ class Writer:
 
     def _write_block(self, n_frames: int) -> None:
         codes, self.pending = self.pending[:, :n_frames], self.pending[:, n_frames:]
-        block = bytes([n_frames])
-        if self.header.frequencies and self.frequencies:
-            coded = self.frequencies.encode(codes)
-            block += _LENGTH.pack(len(coded)) + coded
-        else:
-            block += pack(codes, self.header.bits)
+        block = bytes([n_frames]) + pack(codes, self.header.bits)
         index = self.n_frames // self.header.block_frames
         self._put(block + _CRC.pack(zlib.crc32(block, index)))
         self.n_frames += n_frames
@@ -284,35 +250,11 @@ def _damaged(header: Header, index: int, n_frames: int, why: str) -> DamagedBloc
     return DamagedBlock(f"block {index} ({seconds[0]:.2f} to {seconds[1]:.2f} s) {why}", index, seconds)
 
 
-def _size_of(header: Header, data: bytes) -> int | None:
-    """Size of the block that begins with `data`; None where no block begins so."""
-    if not data or not 0 < data[0] <= header.block_frames:
-        return None
-    most = header.block_bytes(data[0])
-    if not header.frequencies:
-        return most
-    if len(data) < 1 + _LENGTH.size:
-        return None
-    size = 1 + _LENGTH.size + int(_LENGTH.unpack_from(data, 1)[0]) + _CRC.size
-    return size if size <= most else None
-
-
-def _is_whole(data: bytes, index: int) -> bool:
-    return len(data) > _CRC.size and _CRC.unpack(data[-_CRC.size :])[0] == zlib.crc32(data[: -_CRC.size], index)
-
-
-def _read_block(header: Header, frequencies: CodeFrequencies | None, index: int, data: bytes, n_frames: int) -> Block:
+def _read_block(header: Header, index: int, data: bytes, n_frames: int) -> Block:
     """A block of `n_frames`, whose bytes are `data`."""
-    if data[0] != n_frames or not _is_whole(data, index):
+    if data[0] != n_frames or _CRC.unpack(data[-_CRC.size :])[0] != zlib.crc32(data[: -_CRC.size], index):
         return Block(index, None, n_frames, _damaged(header, index, n_frames, "is damaged: its checksum is wrong"))
-    if not header.frequencies:
-        return Block(index, unpack(data[1 : -_CRC.size], header.bits, n_frames), n_frames)
-    assert frequencies is not None
-    try:
-        codes = frequencies.decode(data[1 + _LENGTH.size : -_CRC.size], len(header.bits), n_frames)
-    except ValueError as error:
-        return Block(index, None, n_frames, _damaged(header, index, n_frames, f"is damaged: {error}"))
-    return Block(index, codes, n_frames)
+    return Block(index, unpack(data[1 : -_CRC.size], header.bits, n_frames), n_frames)
 
 
 @dataclass
@@ -320,13 +262,9 @@ class PipeReader:
     """Reads blocks one after the other from what cannot seek, as they come.
 
     After the last block `original_samples` is known.
-
-    Raises:
-        BitstreamError: this is no `.esd` file.
     """
 
     stream: BinaryIO
-    frequencies: CodeFrequencies | None = None
 
     def __post_init__(self) -> None:
         self.header = read_header(self.stream)
@@ -337,10 +275,8 @@ class PipeReader:
         """
         Raises:
             DamagedBlock: a block is damaged, or the stream ends without end marker. What follows cannot be found.
-            WrongModel: the stream is entropy-coded with other frequencies, or none were given.
         """
         header, index, n_frames = self.header, 0, 0
-        header.check_frequencies(self.frequencies)
         last = False
         while True:
             size = self.stream.read(1)
@@ -350,15 +286,13 @@ class PipeReader:
                     raise _damaged(header, index, 0, "should be the end of the file, and is damaged")
                 self.original_samples = samples
                 return
-            start = size + (self.stream.read(_LENGTH.size) if header.frequencies else b"")
-            n_bytes = _size_of(header, start)
-            if last or n_bytes is None:
+            if not size or last or size[0] > header.block_frames:
                 what = "is missing: the file ends before its end marker" if not size else "is damaged: no such length"
                 raise _damaged(header, index, header.block_frames, what)
-            data = start + self.stream.read(n_bytes - len(start))
-            if len(data) < n_bytes:
+            data = size + self.stream.read(header.block_bytes(size[0]) - 1)
+            if len(data) < header.block_bytes(size[0]):
                 raise _damaged(header, index, size[0], "is cut: the file ends within it")
-            block = _read_block(header, self.frequencies, index, data, size[0])
+            block = _read_block(header, index, data, size[0])
             if block.error:
                 raise block.error
             n_frames += size[0]
@@ -381,94 +315,40 @@ class Reader:
 
     Args:
         stream: open for reading, seekable.
-        frequencies: of the model, for an entropy-coded file; without them it tells all but its codes.
         recover: take what is whole of a damaged file: lost blocks are in `read_blocks` without codes, and a missing
             end is taken to be where the last whole block ends.
 
     Raises:
-        BitstreamError: this is no `.esd` file, not a whole one, or (WrongModel) one coded with other frequencies.
+        BitstreamError: this is no `.esd` file, or not a whole one.
     """
 
-    def __init__(self, stream: BinaryIO, frequencies: CodeFrequencies | None = None, *, recover: bool = False) -> None:
-        self.stream, self.frequencies, self.recover = stream, frequencies, recover
+    def __init__(self, stream: BinaryIO, *, recover: bool = False) -> None:
+        self.stream, self.recover = stream, recover
         stream.seek(0)
         self.header = header = read_header(stream)
         self.start = stream.tell()
-        stop = stream.seek(0, io.SEEK_END)
+        size = stream.seek(0, io.SEEK_END) - self.start
         self.problem: BitstreamError | None = None  # with the file's end
         samples = None
-        if stop - self.start >= END_BYTES:
+        if size >= END_BYTES:
             stream.seek(-END_BYTES, io.SEEK_END)
             samples = _parse_end(stream.read(END_BYTES))
-        if samples is not None:
-            stop -= END_BYTES
-        n_frames = 0 if samples is None else header.num_frames(samples)
-        if header.frequencies:
-            self._places = self._find_blocks(stop, -(-n_frames // header.block_frames))
-            whole_blocks = len(self._places) - 1
-            fits = self._places[-1] == stop and whole_blocks == -(-n_frames // header.block_frames)
-        else:
-            whole_blocks = (stop - self.start) // header.block_bytes(header.block_frames)
-            fits = stop - self.start == header.body_bytes(n_frames)
+        whole_blocks = size // header.block_bytes(header.block_frames)
         if samples is None:
             self.problem = _damaged(header, whole_blocks, 0, "or the end after it is missing: the file was cut")
-        elif not fits:
+        elif size != header.body_bytes(header.num_frames(samples)) + END_BYTES:
             self.problem = BitstreamError(
-                f"the file's end says {samples} samples, {n_frames} frames, but its blocks are not theirs: some are "
-                "missing, or damaged at their beginning"
+                f"the file's end says {samples} samples, {header.num_frames(samples)} frames, but its size is "
+                "not theirs: blocks are missing"
             )
         if self.problem is None and samples is not None:
-            self.n_frames, self.original_samples = n_frames, samples
+            self.n_frames, self.original_samples = header.num_frames(samples), samples
         else:
-            self.n_frames = self._frames_of_all(whole_blocks)
+            self.n_frames = whole_blocks * header.block_frames
             most = self.n_frames * header.hop_length * header.original_rate // header.sample_rate
             self.original_samples = most if samples is None else min(samples, most)
             if not recover and self.problem is not None:
                 raise self.problem
-
-    def _frames_of_all(self, n_blocks: int) -> int:
-        """Frames of the first blocks of a file whose end is missing."""
-        n_frames = n_blocks * self.header.block_frames
-        if self.header.frequencies and n_blocks:  # the last one may be shorter; it says so
-            self.stream.seek(self._places[-2])
-            n_frames -= max(0, self.header.block_frames - self.stream.read(1)[0])
-        return n_frames
-
-    def _find_blocks(self, stop: int, n_blocks: int) -> list[int]:
-        """Where the blocks of an entropy-coded file begin, and the last of them ends.
-
-        Each says how long it is. To recover, only a whole one is believed: after another, the next or the next but
-        one that is whole is looked for, which can be told from chance because blocks know their number.
-        """
-        places = [self.start]
-        while (place := places[-1]) < stop:
-            index = len(places) - 1
-            size = self._whole_block(place, index, stop)
-            if size is not None:
-                places.append(place + size)
-                continue
-            if not self.recover:
-                break
-            most = self.header.block_bytes(self.header.block_frames)
-            candidates = (
-                (begin, index + n) for n in (1, 2) for begin in range(place + 1, min(stop, place + n * most + 1))
-            )
-            found = next((c for c in candidates if self._whole_block(*c, stop) is not None), None)
-            if found is None and index == n_blocks - 1:
-                found = stop, n_blocks
-            if found is None:
-                break
-            places += [found[0]] * (found[1] - index)
-        return places
-
-    def _whole_block(self, place: int, index: int, stop: int) -> int | None:
-        """Size of the block that begins at `place`, None if none does; to recover, only that of a whole one."""
-        self.stream.seek(place)
-        begin = self.stream.read(1 + _LENGTH.size)
-        size = _size_of(self.header, begin)
-        if size is None or place + size > stop:
-            return None
-        return size if not self.recover or _is_whole(begin + self.stream.read(size - len(begin)), index) else None
 
     @property
     def n_blocks(self) -> int:
@@ -484,41 +364,20 @@ class Reader:
 
         Raises:
             DamagedBlock: a block is damaged, and `recover` was not asked for.
-            WrongModel: the file is entropy-coded with other frequencies, or none were given.
         """
-        self.header.check_frequencies(self.frequencies)
+        header = self.header
+        full = header.block_bytes(header.block_frames)
         for index in range(first, self.n_blocks if last is None else min(last, self.n_blocks)):
-            n_frames, data = self._read_data(index)
-            if data is None:
-                block = Block(index, None, n_frames, _damaged(self.header, index, n_frames, "is cut"))
+            n_frames = min(header.block_frames, self.n_frames - index * header.block_frames)
+            self.stream.seek(self.start + index * full)
+            data = self.stream.read(header.block_bytes(n_frames))
+            if len(data) < header.block_bytes(n_frames):
+                block = Block(index, None, n_frames, _damaged(header, index, n_frames, "is cut"))
             else:
-                block = _read_block(self.header, self.frequencies, index, data, n_frames)
+                block = _read_block(header, index, data, n_frames)
             if block.error and not self.recover:
                 raise block.error
             yield block
-
-    def check(self) -> None:
-        """Read all blocks and compare their checksums; no code is looked at.
-
-        Raises:
-            DamagedBlock: a block is damaged.
-        """
-        for index in range(self.n_blocks):
-            n_frames, data = self._read_data(index)
-            if data is None or not _is_whole(data, index):
-                raise _damaged(self.header, index, n_frames, "is damaged: its checksum is wrong")
-
-    def _read_data(self, index: int) -> tuple[int, bytes | None]:
-        """Frames and bytes of a block; None where it is cut."""
-        header = self.header
-        n_frames = min(header.block_frames, self.n_frames - index * header.block_frames)
-        if header.frequencies:
-            place, size = self._places[index], self._places[index + 1] - self._places[index]
-        else:
-            place, size = self.start + index * header.block_bytes(header.block_frames), header.block_bytes(n_frames)
-        self.stream.seek(place)
-        data = self.stream.read(size)
-        return n_frames, data if data and len(data) == size else None
 
     def read(self, start: int = 0, stop: int | None = None) -> Codes:
         """Codes ``[n, stop - start]`` of frames `start` to below `stop` (default: all). Lost ones are -1.
@@ -541,24 +400,17 @@ class Reader:
         return np.concatenate(codes, axis=1)[:, start - first * size : stop - first * size]
 
 
-def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int, frequencies: CodeFrequencies | None = None) -> int:
+def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int) -> int:
     """Copy a file with its first `n_quantizers` codebooks only; nothing is decoded. Returns the bytes written.
-
-    Args:
-        frequencies: to entropy-code with; without, codes are written at fixed width.
 
     Raises:
         ValueError: the file has fewer codebooks.
         DamagedBlock: a block is damaged.
-        WrongModel: the file is entropy-coded and the reader has no frequencies, or these are of other codebooks.
     """
     header = reader.header
     if not 1 <= n_quantizers <= len(header.bits):
         raise ValueError(f"n_quantizers={n_quantizers}, but this file has 1 to {len(header.bits)} codebooks")
-    header = replace(
-        header, bits=header.bits[:n_quantizers], frequencies=b"" if frequencies is None else frequencies.fingerprint
-    )
-    writer = Writer(stream, header, frequencies)
+    writer = Writer(stream, replace(header, bits=header.bits[:n_quantizers]))
     for block in reader.read_blocks():
         assert block.codes is not None
         writer.write(block.codes[:n_quantizers])

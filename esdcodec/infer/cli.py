@@ -49,12 +49,6 @@ def _add_n_quantizers(command: argparse.ArgumentParser) -> None:
     command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
 
 
-def _add_entropy_coding(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--entropy-coding", action="store_true", help="smaller .esd files, without loss, by how often each code occurs"
-    )
-
-
 def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) -> None:
     group = command.add_argument_group("files")
     command.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
@@ -90,7 +84,6 @@ def parser() -> argparse.ArgumentParser:
     _add_files(command, sources, None)
     _add_n_quantizers(command)
     command.add_argument("--format", choices=("esd", "npy"), default="esd", help="npy: the codes alone, [n, L]")
-    _add_entropy_coding(command)
     _add_model(command)
     command.set_defaults(run=run_encode)
 
@@ -142,16 +135,12 @@ def parser() -> argparse.ArgumentParser:
     command = _command(
         commands,
         "transcode",
-        "drop codebooks from .esd files, or code them another way, without decoding",
+        "drop codebooks from .esd files, without decoding",
         """  esdcodec transcode talk.esd --n-quantizers 1 -o semantic.esd
-  esdcodec transcode coded/ --n-quantizers 3 -o smaller
-  esdcodec transcode coded/ --entropy-coding -o archive   without loss
-  esdcodec transcode archive/ -o coded                    and back""",
+  esdcodec transcode coded/ --n-quantizers 3 -o smaller""",
     )
     _add_files(command, ".esd files, folders, globs, lists, or -", "file, folder, or -")
-    command.add_argument("--n-quantizers", type=int, help="codebooks to keep (default: all)")
-    _add_entropy_coding(command)
-    command.add_argument("--model", help="whose code frequencies (default: those of the model a file names)")
+    command.add_argument("--n-quantizers", type=int, required=True, help="codebooks to keep")
     command.set_defaults(run=run_transcode)
 
     command = _command(
@@ -189,11 +178,7 @@ def run_encode(args: argparse.Namespace) -> int:
     from .batch import run
     from .tasks import Encode
 
-    if args.entropy_coding and args.format != "esd":
-        raise UsageError("--entropy-coding makes .esd files: leave --format out")
-    task = Encode(
-        **_model_of(args), n_quantizers=args.n_quantizers, format=args.format, entropy_coding=args.entropy_coding
-    )
+    task = Encode(**_model_of(args), n_quantizers=args.n_quantizers, format=args.format)
     return run(args, task, EXTENSIONS, f".{args.format}")
 
 
@@ -230,7 +215,7 @@ def run_transcode(args: argparse.Namespace) -> int:
 
     if args.output is None:
         raise UsageError("say with --output where to write")
-    return run(args, Transcode(args.n_quantizers, args.entropy_coding, args.model), (".esd",), ".esd")
+    return run(args, Transcode(args.n_quantizers), (".esd",), ".esd")
 
 
 def _model_of(args: argparse.Namespace) -> dict[str, Any]:

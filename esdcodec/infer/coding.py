@@ -17,7 +17,6 @@ from ..audio import AudioFileError, Resampler, Waveform, opened
 from ..model_codec.codec import ESDCodec
 from ..model_codec.streaming import StreamDecoder
 from .bitstream import BitstreamError, Block, Header, PipeReader, Reader, Writer
-from .entropy import CodeFrequencies
 
 
 @dataclass
@@ -44,32 +43,15 @@ class Pieces:
         return max(self.chunk_seconds, self.batch_seconds or 0.0)
 
 
-def header_of(
-    codec: ESDCodec, n_quantizers: int, original_rate: int, frequencies: CodeFrequencies | None = None
-) -> Header:
-    return Header(
-        codec.name,
-        codec.fingerprint[:8],
-        codec.sample_rate,
-        codec.hop_length,
-        original_rate,
-        tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers]),
-        frequencies=frequencies.fingerprint if frequencies else b"",
-    )
+def header_of(codec: ESDCodec, n_quantizers: int, original_rate: int) -> Header:
+    bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers])
+    return Header(codec.name, codec.fingerprint[:8], codec.sample_rate, codec.hop_length, original_rate, bits)
 
 
 def encode_file(
-    codec: ESDCodec,
-    source: str | Path | BinaryIO,
-    target: BinaryIO,
-    n_quantizers: int,
-    pieces: Pieces = Pieces(),
-    frequencies: CodeFrequencies | None = None,
+    codec: ESDCodec, source: str | Path | BinaryIO, target: BinaryIO, n_quantizers: int, pieces: Pieces = Pieces()
 ) -> Done:
     """Encode an audio file into an `.esd` stream.
-
-    Args:
-        frequencies: to entropy-code with. Default: codes at fixed width.
 
     Raises:
         AudioFileError: the source is no readable audio.
@@ -77,7 +59,7 @@ def encode_file(
     """
     spent = 0.0
     with opened(source) as (rate, blocks):
-        writer = Writer(target, header_of(codec, n_quantizers, rate, frequencies), frequencies)
+        writer = Writer(target, header_of(codec, n_quantizers, rate))
         stream = codec.stream_encoder(
             rate, n_quantizers=n_quantizers, chunk_seconds=pieces.chunk_seconds, batch_seconds=pieces.batch_seconds
         )
@@ -136,11 +118,11 @@ def decode_file(
     """
     problems: list[str] = []
     if source.seekable():
-        reader: Reader | PipeReader = Reader(source, codec.frequencies, recover=recover)
+        reader: Reader | PipeReader = Reader(source, recover=recover)
         if reader.problem:
             problems.append(str(reader.problem))
     else:
-        reader = PipeReader(source, codec.frequencies)
+        reader = PipeReader(source)
     header = reader.header
     header.check_model(codec.name, codec.fingerprint)
     if header.bits != header_of(codec, len(header.bits), header.original_rate).bits:

@@ -19,7 +19,8 @@ def describe(file: Path, *, check: bool = False) -> dict[str, Any]:
     with open(file, "rb") as stream:
         reader = Reader(stream)
         if check:
-            reader.check()
+            for _ in reader.read_blocks():
+                pass
     header, size = reader.header, file.stat().st_size
     return {
         "file": str(file),
@@ -35,7 +36,6 @@ def describe(file: Path, *, check: bool = False) -> dict[str, Any]:
         "codebooks": len(header.bits),
         "bits": list(header.bits),
         "bitrate": header.frame_rate * header.frame_bits,
-        "frequencies": header.frequencies.hex() or None,
         "bytes": size,
         "checked": check,
     }
@@ -50,8 +50,6 @@ def table(facts: dict[str, Any]) -> str:
         "decodes to": f"{facts['sample_rate']} Hz",
         "codes": f"{facts['codebooks']} codebooks of {', '.join(map(str, facts['bits']))} bits, {facts['frames']} "
         f"frames, {facts['frame_rate']:g} a second: {facts['bitrate']:.0f} bit/s",
-        "size": f"{facts['bytes']:,} bytes in {facts['blocks']} blocks"
-        + (f", entropy-coded (frequencies {facts['frequencies']})" if facts["frequencies"] else "")
-        + (", all whole" if facts["checked"] else ""),
+        "size": f"{facts['bytes']:,} bytes in {facts['blocks']} blocks" + (", all whole" if facts["checked"] else ""),
     }
     return "\n".join(f"{name:10} {value}" for name, value in lines.items())

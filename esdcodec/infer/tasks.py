@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..model_codec.codec import ESDCodec
     from .coding import Sink
-    from .entropy import CodeFrequencies
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ class Encode(ModelTask):
 
     n_quantizers: int
     format: str
-    entropy_coding: bool
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -98,11 +96,6 @@ class Encode(ModelTask):
     def start(self, threads: int | None) -> None:
         super().start(threads)
         self.codec.bitrate(self.n_quantizers)  # says what is wrong with the number
-        self.frequencies: CodeFrequencies | None = None
-        if self.entropy_coding:
-            from ..pretrained import frequencies_of
-
-            self.frequencies = self.codec.frequencies or frequencies_of(self.model)  # which says what is missing
 
     def describe(self) -> str:
         return _model_line(self.codec, self.n_quantizers)
@@ -119,7 +112,7 @@ class Encode(ModelTask):
         from .coding import encode_file
 
         if self.format == "esd":
-            done = encode_file(self.codec, source, target, self.n_quantizers, self.pieces, self.frequencies)
+            done = encode_file(self.codec, source, target, self.n_quantizers, self.pieces)
             size = done.bytes
         else:
             coded = io.BytesIO()
@@ -231,11 +224,9 @@ class Roundtrip(ModelTask):
 
 @dataclass
 class Transcode(Task):
-    """`.esd` to `.esd` with fewer codebooks, or coded another way."""
+    """`.esd` to `.esd` with fewer codebooks."""
 
-    n_quantizers: int | None  # None: all that a file has
-    entropy_coding: bool
-    model: str | None  # whose frequencies; None: of the model that a file names
+    n_quantizers: int
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -251,12 +242,7 @@ class Transcode(Task):
 
     def _transcode(self, source: BinaryIO, target: BinaryIO) -> Facts:
         reader = Reader(source)
-        if reader.header.frequencies or self.entropy_coding:
-            from ..pretrained import frequencies_of
-
-            reader.frequencies = frequencies_of(self.model or reader.header.model)
-        n_quantizers = self.n_quantizers or len(reader.header.bits)
-        size = transcode(reader, target, n_quantizers, reader.frequencies if self.entropy_coding else None)
+        size = transcode(reader, target, self.n_quantizers)
         return Facts(reader.duration, size)
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +26,6 @@ from .inputs import (
 from .layers import full_precision
 from .quantizer import ResidualVectorQuantizer, SimVQ
 from .streaming import Pipeline, StreamDecoder, StreamEncoder, decoding, encoding, framed, unframed
-
-if TYPE_CHECKING:
-    from ..infer.entropy import CodeFrequencies
 
 CHUNK_SECONDS = 20.0  # longer audio goes through the network in chunks; context then adds a few percent
 
@@ -127,7 +124,6 @@ class ESDCodec(nn.Module):
         self.decoder = Decoder(latent_dim, decoder_dim, decoder_rates)
 
         self.name = "unnamed"  # `load` knows better
-        self.frequencies: CodeFrequencies | None = None  # of the codes, for entropy coding; `load` reads them
         self._fingerprint: bytes | None = None
 
     # ---- what it is -------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class TestDamage:
         with pytest.raises(BitstreamError, match=r"no \.esd file"):
             read_header(io.BytesIO(b"RIFF....WAVE"))
         newer = bytearray(HEADER.to_bytes())
-        newer[4] = 3
+        newer[4] = 2
         with pytest.raises(BitstreamError, match="upgrade"):
             read_header(io.BytesIO(newer))
 
