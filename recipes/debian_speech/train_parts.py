@@ -61,7 +61,7 @@ NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly 
 DITHER = 2e-4  # added to audio: most recordings have digital silence above 8 kHz
 # Muon's learning rate; the others learn as well with AdamW.
 TURN = {"encoder": 0.03, "lower": 0.005, "upper": 0.008, "decoder": 0.004}
-STEPS = {"condition": 3000, "encoder": 3000, "quantizers": 1000, "lower": 8000, "upper": 1000, "decoder": 4000}
+STEPS = {"condition": 3000, "encoder": 3000, "quantizers": 2500, "lower": 8000, "upper": 1000, "decoder": 4000}
 SPLIT = 3  # stages of the decoder up to 6 kHz
 N_DRAWN = (1, 2, 3, 3, 3, 4, 6, 8, 12, 12)  # codebooks in the latents that the decoder learns from, drawn from these
 
