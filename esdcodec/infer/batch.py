@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn
 
 from tqdm import tqdm
 
 from .files import Job, find_jobs, whole_file
+from .stopping import SIGNALS, stop
 from .tasks import Facts, Task
 
 Outcome = tuple[Job, list[Path], Facts | str]  # files written and facts; or why not
@@ -172,15 +172,11 @@ _TASK: Task
 
 def _start_worker(task: Task, threads: int | None) -> None:
     global _TASK
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop_worker)
+    for number in SIGNALS:
+        signal.signal(number, stop)
     threading.Thread(target=_follow_parent, daemon=True).start()
     task.start(threads)
     _TASK = task
-
-
-def _stop_worker(signum: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + signum)
 
 
 def _follow_parent() -> None:
@@ -192,7 +188,10 @@ def _follow_parent() -> None:
 
 
 def _work(source: Path, targets: list[Path]) -> Facts | str:
-    return _attempt(_TASK, source, targets)
+    try:
+        return _attempt(_TASK, source, targets)
+    except SystemExit as stopped:  # the pool would take it for the outcome of this file, and go on with the next
+        os._exit(int(stopped.code or 0))
 
 
 # ---- telling it ------------------------------------------------------------------------------------------------------

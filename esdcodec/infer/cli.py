@@ -10,9 +10,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ..evaluation.cli import add_parser as add_evaluate
+from .stopping import SIGNALS, stop
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"
@@ -277,10 +278,6 @@ def run_download(args: argparse.Namespace) -> int:
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 
-def _terminated(signum: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + signum)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int]
@@ -288,19 +285,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ..evaluation.cli import run
     else:
         run = args.run
-    handler = signal.signal(signal.SIGTERM, _terminated)
+    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         return run(args)
-    except KeyboardInterrupt:
+    except SystemExit:
         print("stopped", file=sys.stderr)
-        return 130
+        raise
     except BrokenPipeError:
         return 1
     except (UsageError, OSError, ValueError, RuntimeError) as error:  # no such model, no place to write
         print(f"esdcodec: {error}", file=sys.stderr)
         return 2
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

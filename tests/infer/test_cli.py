@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -250,6 +251,27 @@ class TestNothingIsLost:
         with pytest.raises(KeyboardInterrupt):
             fail()
         assert list(target.parent.iterdir()) == []
+
+    def test_a_second_signal_does_not_interrupt_the_tidying_up(self, tmp_path):
+        script = f"""
+            import os, pathlib, signal
+            from esdcodec.infer.files import whole_file
+            from esdcodec.infer.stopping import SIGNALS, stop
+
+            for number in SIGNALS:
+                signal.signal(number, stop)
+            unlink = pathlib.Path.unlink
+
+            def interrupted(path, missing_ok=False):
+                os.kill(os.getpid(), signal.SIGTERM)
+                unlink(path, missing_ok)
+
+            pathlib.Path.unlink = interrupted
+            with whole_file(pathlib.Path({str(tmp_path / "file")!r})):
+                os.kill(os.getpid(), signal.SIGINT)
+        """
+        assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)]).returncode == 130
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("jobs", [1, 2])
