@@ -166,8 +166,12 @@ def evaluate(
         return
     context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
     with ProcessPoolExecutor(jobs, context, _start_worker, (plan,)) as pool:
-        for future in as_completed([pool.submit(_work, job) for job in work]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(_work, job) for job in work]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else all that is planned would still be done
+            raise
 
 
 # ---- rows on disk ----------------------------------------------------------------------------------------------------
