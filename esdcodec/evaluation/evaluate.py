@@ -1,12 +1,10 @@
 """Systems times files times metrics: scored in parallel, resumable, and summed up with intervals."""
 
 import json
-import multiprocessing
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from ..audio import AudioFileError, Waveform, read, write
 from ..model_codec import ESDCodec
 from ..pretrained import load
+from ..workers import in_processes
 from .metrics import Pair, Scores, load_metric, score_pair
 from .systems import System, SystemFailed, command_system, folder_system, model_systems, peer_system
 
@@ -164,14 +163,7 @@ def evaluate(
     if jobs == 1:
         yield from (evaluator(*job) for job in work)
         return
-    context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
-    with ProcessPoolExecutor(jobs, context, _start_worker, (plan,)) as pool:
-        try:
-            for future in as_completed([pool.submit(_work, job) for job in work]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # else all that is planned would still be done
-            raise
+    yield from (rows for _, rows in in_processes(jobs, _work, work, _start_worker, plan))
 
 
 # ---- rows on disk ----------------------------------------------------------------------------------------------------

@@ -133,10 +133,17 @@ def command_system(template: str, rate: int, suffix: str = ".wav", bitrate: floa
     return run
 
 
-_OPUS = "opusenc --quiet --bitrate {rate} {{input}} {{coded}} && opusdec --quiet --rate 24000 {{coded}} {{output}}"
+_OPUS = (
+    "opusenc --quiet --bitrate {rate} {mode} {{input}} {{coded}} && opusdec --quiet --rate 24000 {{coded}} {{output}}"
+)
+_OPUS_MODES = {"": "--vbr", "-cbr": "--hard-cbr"}  # that rate as a mean, or in every packet
 _CODEC2 = "c2enc {mode} {{input}} {{coded}} && c2dec {mode} {{coded}} {{output}}"
 PEERS: dict[str, tuple[str, int, str, float]] = {  # name -> command, rate, suffix, nominal bit/s
-    **{f"opus-{rate}k": (_OPUS.format(rate=rate), 24000, ".wav", 1000.0 * rate) for rate in (6, 8, 12)},
+    **{
+        f"opus-{rate}k{suffix}": (_OPUS.format(rate=rate, mode=mode), 24000, ".wav", 1000.0 * rate)
+        for rate in (6, 8, 12)
+        for suffix, mode in _OPUS_MODES.items()
+    },
     **{
         f"codec2-{mode.lower()}": (_CODEC2.format(mode=mode), 8000, ".raw", float(mode.rstrip("C")))
         for mode in ("700C", "1300", "2400", "3200")

@@ -2,20 +2,16 @@
 
 import argparse
 import json
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ..workers import in_processes
 from .files import Job, find_jobs, whole_file
-from .stopping import SIGNALS, stop
 from .tasks import Facts, Task
 
 Outcome = tuple[Job, list[Path], Facts | str]  # files written and facts; or why not
@@ -145,19 +141,10 @@ def _outcomes(
         for job, targets in planned:
             yield job, targets, _attempt(task, job.source, targets)
         return
-    context = multiprocessing.get_context("spawn")  # forked torch threads may hang
-    with ProcessPoolExecutor(
-        n_processes, context, initializer=_start_worker, initargs=(replace(task), threads)
-    ) as pool:
-        try:
-            futures = {pool.submit(_work, job.source, targets): (job, targets) for job, targets in planned}
-            for future in as_completed(futures):
-                yield *futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()  # they tidy up
-            raise
+    yield from (
+        (*planned_job, facts)
+        for planned_job, facts in in_processes(n_processes, _work, planned, _start_worker, replace(task), threads)
+    )
 
 
 def _attempt(task: Task, source: Path, targets: list[Path]) -> Facts | str:
@@ -172,26 +159,13 @@ _TASK: Task
 
 def _start_worker(task: Task, threads: int | None) -> None:
     global _TASK
-    for number in SIGNALS:
-        signal.signal(number, stop)
-    threading.Thread(target=_follow_parent, daemon=True).start()
     task.start(threads)
     _TASK = task
 
 
-def _follow_parent() -> None:
-    """End with the process that started this one, also if it was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(source: Path, targets: list[Path]) -> Facts | str:
-    try:
-        return _attempt(_TASK, source, targets)
-    except SystemExit as stopped:  # the pool would take it for the outcome of this file, and go on with the next
-        os._exit(int(stopped.code or 0))
+def _work(planned: tuple[Job, list[Path]]) -> Facts | str:
+    job, targets = planned
+    return _attempt(_TASK, job.source, targets)
 
 
 # ---- telling it ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.cli import add_parser as add_evaluate
-from .stopping import SIGNALS, stop
+from ..workers import SIGNALS, stop
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"

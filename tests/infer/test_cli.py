@@ -256,7 +256,7 @@ class TestNothingIsLost:
         script = f"""
             import os, pathlib, signal
             from esdcodec.infer.files import whole_file
-            from esdcodec.infer.stopping import SIGNALS, stop
+            from esdcodec.workers import SIGNALS, stop
 
             for number in SIGNALS:
                 signal.signal(number, stop)
