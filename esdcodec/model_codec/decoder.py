@@ -45,7 +45,7 @@ class DecoderStage(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
         x = self.upsample(self.snake(x))
-        return self.residual_units(x if guide is None else x + guide)
+        return self.residual_units(x if guide is None else x.add_(guide))
 
 
 class SubbandEncoder(nn.Module):

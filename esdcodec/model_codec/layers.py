@@ -79,6 +79,12 @@ def channels_last(x: Tensor) -> Tensor:
     return x.transpose(1, 2).contiguous().transpose(1, 2) if x.device.type == "cpu" else x
 
 
+def free_to_choose(x: Tensor) -> bool:
+    """Whether the layers that get `x` may compute in place, and by other operators than those they are named after."""
+    eager = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+    return eager and x.device.type == "cpu"
+
+
 def planar_weight(direction: Tensor, magnitude: Tensor) -> Tensor:
     """The normalised weight ``[D, C, k]`` as that of a 2-D convolution of height 1, laid out like its input."""
     weight = weight_norm(direction, magnitude).unsqueeze(2)
@@ -137,6 +143,18 @@ class Conv1d(_WeightNorm, nn.Conv1d):
             (1, *self.dilation),
         ).squeeze(2)
 
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual` + self(`x`), for a kernel of 1 and a bias; in place of `residual` where there are no gradients.
+
+        Fresh memory costs a CPU more than the sum.
+        """
+        if not free_to_choose(x):
+            return self(x).add_(residual)
+        assert self.bias is not None
+        y, x = (channels_last(each).transpose(1, 2) for each in (residual, x))  # [B, L, C]
+        y.add_(self.bias).flatten(0, 1).addmm_(x.flatten(0, 1), self.planar_weight().flatten(1).T)
+        return y.transpose(1, 2)
+
 
 class ConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
     """Weight-normalised upsampling by `stride`: ``[B, C, L] -> [B, C', L · stride]``.
@@ -150,8 +168,7 @@ class ConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
         self._split_weight()
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        as_it_is = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
-        if x.device.type == "cpu" and as_it_is:
+        if free_to_choose(x):
             return self._by_products(x)
         x = F.conv_transpose2d(
             channels_last(x).unsqueeze(2),
@@ -294,7 +311,10 @@ class Snake(nn.Module):
 
 
 class ResidualUnit(nn.Sequential):
-    """x + conv1(snake(conv7(snake(x)))), as in DAC (Kumar et al. 2023, arXiv:2306.06546)."""
+    """x + conv1(snake(conv7(snake(x)))), as in DAC (Kumar et al. 2023, arXiv:2306.06546).
+
+    Without gradients, a CPU puts it in place of x.
+    """
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__(
@@ -305,7 +325,11 @@ class ResidualUnit(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).add_(x)
+        *others, last = self
+        h = x
+        for layer in others:
+            h = layer(h)
+        return last.add_to(x, h)
 
 
 class LayerNorm(nn.LayerNorm):
