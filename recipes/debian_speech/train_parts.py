@@ -253,17 +253,27 @@ def phase_loss(estimate: Tensor, reference: Tensor, rate: int, windows: tuple[in
     return total / len(windows)
 
 
+def below_3k(audio: Tensor) -> Tensor:
+    """``[B, 1, T]`` at 24 kHz -> ``[B, 1, T / 4]`` at 6 kHz."""
+    return decimate(audio[:, 0], 4)[:, None]
+
+
+def mel_below(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Mel distance of signals at 6 kHz."""
+    return mel_loss(estimate, reference, RATE // 4, SUBBAND_WINDOWS)
+
+
 def train_condition(codec: ESDCodec, output: Path, minutes: float) -> None:
     data, validation = Recordings(output, "train", 1), Recordings(output, "validation", 0).spread(24, 50)
 
     def losses(audio: Tensor, latent: Tensor) -> Tensor:
         subband, magnitude = codec.condition(latent)
-        expected = decimate(audio[:, 0], 4)
+        expected = below_3k(audio)
         return torch.stack(
             [
-                mel_loss(subband, expected[:, None], RATE // 4, SUBBAND_WINDOWS),
-                magnitude_loss(magnitude, frame_spectrum(expected, HOP, HOP // 4).abs()),
-                3 * phase_loss(subband[:, 0], expected, RATE // 4, (128, 256, 512), 1200.0),
+                mel_below(subband, expected),
+                magnitude_loss(magnitude, frame_spectrum(expected[:, 0], HOP, HOP // 4).abs()),
+                3 * phase_loss(subband[:, 0], expected[:, 0], RATE // 4, (128, 256, 512), 1200.0),
             ]
         )
 
@@ -475,13 +485,12 @@ def train_lower(codec: ESDCodec, output: Path, minutes: float) -> None:
 
     def step() -> Tensor:
         audio, latent = data.draw(6, 32)
-        expected, rendered = decimate(audio[:, 0], 4)[:, None], render(lower, latent)
-        loss = 5 * mel_loss(rendered, expected, RATE // 4, SUBBAND_WINDOWS)
+        expected, rendered = below_3k(audio), render(lower, latent)
+        loss = 5 * mel_below(rendered, expected)
         return loss + phase_below(rendered, expected) + opponent(expected, rendered)
 
     def check() -> str:
-        expected = decimate(audio[:, 0], 4)[:, None]
-        return f"validation mel {mel_loss(render(averaged.network, latent), expected, RATE // 4, SUBBAND_WINDOWS):.3f}"
+        return f"validation mel {mel_below(render(averaged.network, latent), below_3k(audio)):.3f}"
 
     train("lower", [lower], 4e-4, step, check, output, minutes, betas=(0.8, 0.9), clip=1e4, after=averaged.update)
     torch.save([averaged.network.state_dict(), opponent.network.state_dict()], output / "lower.pt")
@@ -552,7 +561,7 @@ def agreement(decoded: Tensor, guide: Tensor) -> Tensor:
     """Distance of the spectra below 2.7 kHz of audio at 24 kHz and at 6 kHz, weighed by the root of the magnitude."""
     total = decoded.new_zeros(())
     for window in (128, 256, 512):
-        y, x = (spectrum_below(2700.0, each, 6000, window) for each in (decimate(decoded[:, 0], 4), guide[:, 0]))
+        y, x = (spectrum_below(2700.0, each[:, 0], RATE // 4, window) for each in (below_3k(decoded), guide))
         root = (x.abs() + 1e-3).sqrt()
         total = total + ((y - x).abs() / root).sum() / root.sum()
     return total / 3
@@ -574,14 +583,11 @@ def train_decoder(codec: ESDCodec, output: Path, minutes: float) -> None:
                 subband, _ = codec.condition(latent)
             return decoder(latent, subband).float()
 
-    def below_3k(audio: Tensor) -> Tensor:
-        return decimate(audio[:, 0], 4)[:, None]
-
     def step() -> Tensor:
         audio, latent = data.draw(8, 25)
         decoded = render(codec.decoder, latent)
         expected, heard = below_3k(audio), below_3k(decoded)
-        mel = mel_loss(decoded, audio, RATE, WINDOWS) + mel_loss(heard, expected, RATE // 4, SUBBAND_WINDOWS)
+        mel = mel_loss(decoded, audio, RATE, WINDOWS) + mel_below(heard, expected)
         return 4 * mel + phase_below(heard, expected) + below(expected, heard) + whole(audio, decoded)
 
     def check() -> str:
