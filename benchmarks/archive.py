@@ -3,8 +3,8 @@
     python benchmarks/archive.py FOLDER [--files 2000] [--kills 10] [--jobs 2]
 
 Takes audio files below FOLDER and encodes them with `--skip-existing`; is killed with SIGKILL at random moments and
-begun again until nothing is left to do; decodes all; and compares every coded file with what the library makes of it
-alone.
+begun again until nothing is left to do; decodes all; and compares every coded and decoded file with what the library
+makes of it alone.
 """
 
 import argparse
@@ -15,8 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import torch
+
 import esdcodec
-from esdcodec.audio import audio_files, read
+from esdcodec.audio import audio_files, read, resample
 from esdcodec.infer.bitstream import Reader
 from esdcodec.infer.files import find_jobs
 
@@ -64,6 +67,7 @@ def main() -> None:
 
         codec = esdcodec.load(device="cpu")
         wrong = different_codes = n_codes = 0
+        difference = 0.0
         for job in find_jobs([listed]):
             waveform, rate = read(job.source)
             alone = codec.encode(waveform, rate, n_quantizers=3)[0].numpy()
@@ -74,7 +78,11 @@ def main() -> None:
             if codes.shape == alone.shape:
                 different_codes += int((codes != alone).sum())
                 n_codes += alone.size
+            audio = codec.decode(torch.from_numpy(codes)[None])[0, 0].numpy()
+            expected = resample(audio, codec.sample_rate, rate)[: len(decoded)].clip(-1, 1)
+            difference = max(difference, float(np.abs(decoded[: len(expected)] - expected).max()))
         print(f"{wrong} files of another length; {different_codes} of {n_codes} codes differ from encoding alone")
+        print(f"decoded samples differ by {difference:.1e} at most from decoding alone; 16 bits: {2**-16:.1e}")
 
 
 if __name__ == "__main__":
