@@ -6,7 +6,7 @@ from conftest import TINY, speech
 from torch import nn
 
 from esdcodec.model_codec import ESDCodec
-from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, Snake, snake
+from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, ResidualUnit, Snake, snake
 
 
 def test_snake_gradient_is_that_of_its_formula():
@@ -54,6 +54,17 @@ def test_transposed_convolution_without_gradients_is_the_same(stride, length):
     with torch.no_grad():
         without = layer(x)
     torch.testing.assert_close(without, layer(x))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_residual_unit_without_gradients_is_the_same(batch):
+    layer, x = ResidualUnit(4, 3).eval(), torch.randn(batch, 4, 9)
+    with torch.no_grad():
+        layer[-1].bias.normal_()
+        without = layer(x.clone())
+    before = x.clone()
+    torch.testing.assert_close(without, layer(x))
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
