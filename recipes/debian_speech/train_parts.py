@@ -7,18 +7,20 @@ decoder cannot render what the encoder does not tell, and the encoder has no rea
 render. Here both learn a language first that is given: the latent of a frame is an analysis of it (analysis.py).
 
 1. `analyse` computes these latents for all recordings, once;
-2. `condition` trains the condition network to render the subband from them, with the phase of the fundamental;
-3. `encoder` trains the encoder to tell the latents from the audio;
-4. `quantizers` trains the quantizers and the semantic decoder on what that encoder tells, and codes everything;
-5. `lower` trains the decoder's stages up to 6 kHz on latents of these codes, with an output of their own, against
+2. `teacher` asks a Whisper tiny what it hears of them, and gives more room to that (teacher.py);
+3. `condition` trains the condition network to render the subband from them, with the phase of the fundamental;
+4. `encoder` trains the encoder to tell the latents from the audio;
+5. `quantizers` trains quantizers, semantic decoder and the encoder's last block together to tell them in codes, and
+   codes everything;
+6. `lower` trains the decoder's stages up to 6 kHz on latents of these codes, with an output of their own, against
    discriminators of that output: what is rough about a small codec is below 3 kHz, and these stages cost a third;
-6. `upper` trains its last stage against discriminators at 24 kHz, to agree with that output below 2.7 kHz;
-7. `decoder` trains the decoder as a whole from there, against the discriminators of both: alone, the last stage finds
+7. `upper` trains its last stage against discriminators at 24 kHz, to agree with that output below 2.7 kHz;
+8. `decoder` trains the decoder as a whole from there, against the discriminators of both: alone, the last stage finds
    little of what is above 3 kHz in what the others hand on;
-8. `join` writes a codec of all these, which the trainer goes on from: `trainer.init=runs/parts/codec`.
+9. `join` writes a codec of all these, which the trainer goes on from: `trainer.init=runs/parts/codec`.
 
 `condition` and `encoder` need nothing of each other and can be trained at the same time: --stages says which. Each is
-given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe).
+given --minutes, or its own number of steps. Needs `pip install "esdcodec[train,eval]"` (torchcrepe, faster-whisper).
 """
 
 import argparse
@@ -36,6 +38,7 @@ import torch
 import torch.nn.functional as F
 from analysis import DIM, HOP, PHASE, PITCH, RATE, analysis
 from omegaconf import OmegaConf
+from teacher import Whisper, language, make_listener, sensitivity
 from torch import Tensor, nn
 
 from esdcodec import ESDCodec
@@ -61,7 +64,15 @@ NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly 
 DITHER = 2e-4  # added to audio: most recordings have digital silence above 8 kHz
 # Muon's learning rate; the others learn as well with AdamW.
 TURN = {"encoder": 0.03, "lower": 0.005, "upper": 0.008, "decoder": 0.004}
-STEPS = {"condition": 3000, "encoder": 3000, "quantizers": 2500, "lower": 8000, "upper": 1000, "decoder": 4000}
+STEPS = {
+    "teacher": 600,
+    "condition": 3000,
+    "encoder": 3000,
+    "quantizers": 3000,
+    "lower": 8000,
+    "upper": 1000,
+    "decoder": 4000,
+}
 SPLIT = 3  # stages of the decoder up to 6 kHz
 N_DRAWN = (1, 2, 3, 3, 3, 4, 6, 8, 12, 12)  # codebooks in the latents that the decoder learns from, drawn from these
 
@@ -102,30 +113,15 @@ def convert(output: Path, given: str, hop: int, made: str, make: Callable[[np.nd
         np.save(output / f"{name}_{made}.npy", np.concatenate(each))
 
 
-def tell(codec: ESDCodec, output: Path) -> None:
-    """Latents of all recordings as the trained encoder tells them."""
-    convert(
-        output,
-        "audio",
-        HOP,
-        "told",
-        lambda audio: codec.encode_latent(torch.from_numpy(audio.astype(np.float32) / 32768)[None, None]).half(),
-    )
-
-
-def code(codec: ESDCodec, output: Path) -> None:
-    """Codes of all recordings."""
-    convert(
-        output,
-        "told",
-        1,
-        "codes",
-        lambda told: codec.quantize(torch.from_numpy(told.T.astype(np.float32))[None], codec.n_codebooks).short(),
-    )
+def waveform_of(samples: np.ndarray) -> np.ndarray:
+    return samples.astype(np.float32) / 32768
 
 
 class Recordings:
-    """Segments of recordings: audio ``[B, 1, T]``, and what was saved of their frames as NAME_`what` ``[B, D, L]``."""
+    """Segments of recordings: audio ``[B, 1, T]``, and what was saved of their frames as NAME_`what`.
+
+    That is ``[B, D, k · L]``, where k of it were saved for each frame. With the same seed they are the same segments.
+    """
 
     def __init__(self, folder: Path, name: str, seed: int, what: str = "analysis") -> None:
         self.audio = np.load(folder / f"{name}_audio.npy", mmap_mode="r")
@@ -133,11 +129,14 @@ class Recordings:
         self.lengths = np.load(folder / f"{name}_frames.npy")
         self.ends = self.lengths.cumsum()
         self.random = np.random.default_rng(seed)
+        self.per_frame = len(self.frames) // int(self.ends[-1])
         self.mean = self.scale = None
-        if what == "analysis":
-            some = np.load(folder / "train_analysis.npy", mmap_mode="r")[::7].astype(np.float32)
+        if what in ("analysis", "heard"):
+            some = np.load(folder / f"train_{what}.npy", mmap_mode="r")[::7].astype(np.float32)
             self.mean, self.scale = some.mean(0), 1 / some.std(0)
+        if what == "analysis":
             self.mean[PITCH.start :], self.scale[PITCH.start :] = 0, 3  # zeros stay zeros
+            self.scale = np.diag(self.scale) @ np.load(folder / "language.npy")
 
     def draw(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
         long_enough = np.flatnonzero(self.lengths >= n_frames)
@@ -150,16 +149,17 @@ class Recordings:
 
     def at(self, starts: list[int], n_frames: int) -> tuple[Tensor, Tensor]:
         audio = np.stack([self.audio[s * HOP : (s + n_frames) * HOP] for s in starts]).astype(np.float32) / 32768
-        frames = np.stack([self.frames[s : s + n_frames] for s in starts])
+        frames = np.stack([self.frames[s * self.per_frame : (s + n_frames) * self.per_frame] for s in starts])
         if self.mean is not None:
-            frames = (frames - self.mean) * self.scale
+            frames = frames - self.mean
+            frames = frames @ self.scale if self.scale.ndim == 2 else frames * self.scale
         kind = torch.int64 if frames.dtype.kind == "i" else torch.float32
         noisy = torch.from_numpy(audio)[:, None] + DITHER * torch.randn(len(starts), 1, n_frames * HOP)
         return noisy, torch.from_numpy(frames).to(kind).transpose(1, 2).contiguous()
 
     def spread(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
         """The same segments every time, from all over the recordings."""
-        return self.at([i * (len(self.frames) - n_frames) // batch for i in range(batch)], n_frames)
+        return self.at([i * (int(self.ends[-1]) - n_frames) // batch for i in range(batch)], n_frames)
 
 
 class Coded:
@@ -193,7 +193,7 @@ class Coded:
 def train(
     name: str,
     networks: list[nn.Module],
-    lr: float,
+    lr: float | torch.optim.Optimizer,
     step: Callable[[], Tensor],
     check: Callable[[], str],
     output: Path,
@@ -205,11 +205,12 @@ def train(
 ) -> None:
     """Train with a cosine schedule until the stage's steps or minutes are over; saves the networks' weights.
 
-    `step` gives the loss of a new batch, `check` a figure of validation; `after` follows every step.
+    `step` gives the loss of a new batch, `check` a figure of validation; `after` follows every step. In place of a
+    learning rate, `lr` may be an optimizer.
     """
     trained = nn.ModuleList(networks)
     parameters = [p for p in trained.parameters() if p.requires_grad]
-    optimizer = make_optimizer(trained, muon_lr=TURN.get(name), lr=lr, betas=betas)
+    optimizer = make_optimizer(trained, muon_lr=TURN.get(name), lr=lr, betas=betas) if isinstance(lr, float) else lr
     schedule = warmup_cosine(optimizer, warmup_steps=50, decay_steps=STEPS[name], final_ratio=0.05)
     started, losses = time.time(), []
     for number in range(1, STEPS[name] + 1):
@@ -263,6 +264,33 @@ def mel_below(estimate: Tensor, reference: Tensor) -> Tensor:
     return mel_loss(estimate, reference, RATE // 4, SUBBAND_WINDOWS)
 
 
+def train_teacher(codec: ESDCodec, output: Path, minutes: float) -> None:
+    whisper = Whisper()
+    convert(
+        output,
+        "audio",
+        HOP,
+        "heard",
+        lambda audio: torch.from_numpy(whisper.features(waveform_of(audio)).T.astype(np.float16))[None],
+    )
+    np.save(output / "language.npy", np.eye(DIM, dtype=np.float32))
+    latents, heard = (Recordings(output, "train", 2, what) for what in ("analysis", "heard"))
+    validation = [Recordings(output, "validation", 0, what).spread(32, 60)[1] for what in ("analysis", "heard")]
+    listener = make_listener()
+
+    def step() -> Tensor:
+        latent, features = latents.draw(32, 60)[1], heard.draw(32, 60)[1]
+        return F.mse_loss(listener(latent + NOISE * torch.randn_like(latent)), features)
+
+    def check() -> str:
+        return f"validation: {F.mse_loss(listener(validation[0]), validation[1]):.3f} of the variance not heard"
+
+    train("teacher", [listener], 1.5e-3, step, check, output, minutes)
+    listener.requires_grad_(False)
+    heard_of = torch.stack([sensitivity(listener, latents.draw(32, 60)[1]) for _ in range(60)]).mean(0)
+    np.save(output / "language.npy", language(heard_of).numpy())
+
+
 def train_condition(codec: ESDCodec, output: Path, minutes: float) -> None:
     data, validation = Recordings(output, "train", 1), Recordings(output, "validation", 0).spread(24, 50)
 
@@ -312,55 +340,83 @@ def train_encoder(codec: ESDCodec, output: Path, minutes: float) -> None:
 
 def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
     codec.encoder.load_state_dict(torch.load(output / "encoder.pt")[0])
-    codec.encoder.eval()
-    tell(codec, output)
-    data = Recordings(output, "train", 3, "told")
-    validation = Recordings(output, "validation", 0, "told").spread(40, 100)
+    first, last = nn.Sequential(*list(codec.encoder)[:-3]), nn.Sequential(*list(codec.encoder)[-3:])
+    convert(output, "audio", HOP, "early", lambda audio: first(torch.from_numpy(waveform_of(audio))[None, None]).half())
+    early, latents = (Recordings(output, "train", 3, what) for what in ("early", "analysis"))
+    validation = [Recordings(output, "validation", 0, what).spread(32, 112)[1] for what in ("early", "analysis")]
     semantic_quantizer, projection = codec.semantic_quantizer, codec.semantic_quantizer.projection
-    networks = [semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer]
+    quantizers = [semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer]
     warm_up = 300  # steps until the semantic latent is what the acoustic codebooks will see
     state = {"step": 0}
+
+    def draw(batch: int, n_frames: int = 50) -> tuple[Tensor, Tensor]:
+        """What the encoder tells ``[B, D, L]``, and what it should tell; without the frames at both ends."""
+        n_frames += 2 * Coded.MARGIN
+        inner = slice(Coded.MARGIN, -Coded.MARGIN)
+        return tell(early.draw(batch, n_frames)[1])[..., inner], latents.draw(batch, n_frames)[1][..., inner]
+
+    def tell(early: Tensor) -> Tensor:
+        with in_bf16():
+            return last(early).float()
+
+    @torch.no_grad()
+    def told(batch: int, repeats: int = 1) -> Tensor:
+        return torch.cat([draw(batch)[0] for _ in range(repeats)])
 
     @torch.no_grad()
     def forget_phase() -> None:
         """The semantic codebook has better things to say; the first acoustic one takes the phase over."""
         projection.weight[PHASE], projection.bias[PHASE] = 0, 0
 
-    fit_simvq(semantic_quantizer, points_of(data.draw(200, 50)[1]))
+    fit_simvq(semantic_quantizer, points_of(told(100, 2)))
     forget_phase()
 
     def step() -> Tensor:
         state["step"] += 1
         if state["step"] == warm_up:
             with torch.no_grad():
-                spread_entries(codec, points_of(data.draw(4000, 50)[1]))
-                latent = data.draw(300, 50)[1]
+                spread_entries(codec, points_of(told(100, 40)))
+                latent = told(100, 3)
                 residual = latent - codec.decode_semantic(semantic_quantizer(latent).latent)
                 fit_residual_quantizer(codec.acoustic_quantizer, residual)
-        elif state["step"] > warm_up and state["step"] % 40 == 0 and state["step"] < 0.8 * STEPS["quantizers"]:
-            renew_entries(codec, data.draw(192, 50)[1])
-        latent = data.draw(48, 50)[1]
-        latent = latent + NOISE / 3 * torch.randn_like(latent)
-        semantic = semantic_quantizer(latent)
+        elif state["step"] > warm_up and state["step"] % 60 == 0 and state["step"] < 0.7 * STEPS["quantizers"]:
+            renew_entries(codec, told(128))
+        latent, expected = draw(32)
+        if state["step"] < warm_up:
+            latent = latent.detach()  # it would be drawn to entries that know nothing yet
+        noisy = latent + NOISE / 5 * torch.randn_like(latent)
+        semantic = semantic_quantizer(noisy)
         semantic_latent = codec.decode_semantic(semantic.latent)
-        loss = F.mse_loss(semantic_latent, latent) + semantic.codebook_loss
+        loss = F.mse_loss(latent, expected) + F.mse_loss(semantic_latent, expected)
+        loss = loss + semantic.codebook_loss + 0.1 * semantic.commitment_loss
         if state["step"] >= warm_up:
             n = torch.randint(0, codec.n_codebooks, (len(latent),))
-            n[:14], n[14:20] = 2, 1
-            acoustic = codec.acoustic_quantizer(latent - semantic_latent, n)
-            loss = loss + F.mse_loss(semantic_latent + acoustic.latent, latent)
+            n[:10], n[10:14] = 2, 1
+            acoustic = codec.acoustic_quantizer(noisy - semantic_latent, n)
+            loss = loss + F.mse_loss(semantic_latent + acoustic.latent, expected)
             loss = loss + acoustic.codebook_loss + 0.25 * acoustic.commitment_loss
         return loss
 
     def check() -> str:
-        latent = validation[1]
-        errors = {
-            n: F.mse_loss(codec.dequantize(codec.quantize(latent, n)), latent).item() for n in (1, 3, codec.n_codebooks)
-        }
-        return "error " + ", ".join(f"{error:.3f} at n = {n}" for n, error in errors.items())
+        latent = tell(validation[0])
+        decoded = {n: codec.dequantize(codec.quantize(latent, n)) for n in (1, 3, codec.n_codebooks)}
+        errors = ", ".join(f"{F.mse_loss(of, validation[1]):.3f} at n = {n}" for n, of in decoded.items())
+        return f"validation error {F.mse_loss(latent, validation[1]):.3f}, {errors}"
 
-    train("quantizers", networks, 2e-3, step, check, output, minutes, after=forget_phase)
-    code(codec, output)
+    trained = nn.ModuleList(quantizers)
+    optimizer = torch.optim.AdamW(
+        [{"params": [p for p in trained.parameters() if p.requires_grad]}, {"params": last.parameters(), "lr": 4e-4}],
+        lr=1.5e-3,
+        betas=(0.9, 0.99),
+    )
+    networks = [*quantizers, codec.encoder]
+    train("quantizers", networks, optimizer, step, check, output, minutes, after=forget_phase)
+
+    def code(early: np.ndarray) -> Tensor:
+        latent = last(torch.from_numpy(early.T.astype(np.float32))[None])
+        return codec.quantize(latent, codec.n_codebooks).short()
+
+    convert(output, "early", codec.config["encoder_rates"][-1], "codes", code)
 
 
 @torch.no_grad()
@@ -455,8 +511,7 @@ class Upper(nn.Module):
 def load_parts(codec: ESDCodec, output: Path, *names: str) -> None:
     networks = {
         "condition": [codec.condition_network],
-        "encoder": [codec.encoder],
-        "quantizers": [codec.semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer],
+        "quantizers": [codec.semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer, codec.encoder],
         "decoder": [codec.decoder],
     }
     for name in names:
@@ -624,7 +679,7 @@ def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
 
 
 def join(codec: ESDCodec, output: Path) -> None:
-    load_parts(codec, output, "condition", "encoder", "quantizers", "decoder")
+    load_parts(codec, output, "condition", "quantizers", "decoder")
     codec.save_pretrained(output / "codec")
     print(f"wrote {output / 'codec'}")
 
@@ -633,7 +688,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="what prepare.py wrote")
     parser.add_argument("--output", type=Path, default=Path("runs/parts"))
-    stages = ["analyse", "condition", "encoder", "quantizers", "lower", "upper", "decoder", "join"]
+    stages = ["analyse", "teacher", "condition", "encoder", "quantizers", "lower", "upper", "decoder", "join"]
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages, help="(default: all)")
     parser.add_argument("--sizes", nargs="*", default=[], metavar="KEY=VALUE", help="other than conf/model/25hz_nano")
     parser.add_argument("--minutes", type=float, default=math.inf, help="that a training stage may take")
