@@ -3,7 +3,12 @@
 import csv
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -291,6 +296,20 @@ class TestCommandLine:
             == 2
         )
         assert said in capsys.readouterr().err
+
+    def test_a_stopped_evaluation_ends_and_can_go_on(self, folder, tmp_path):
+        for i in range(20):
+            (folder / f"{i}.wav").write_bytes((folder / "one.wav").read_bytes())
+        rows = tmp_path / "out/scores.jsonl"
+        args = [folder, "--metrics", "spectral", "--command", "slow=sleep 2; cp {input} {output}", "--jobs", "2"]
+        command = [sys.executable, "-m", "esdcodec.infer.cli", "evaluate", *map(str, args), "--output", rows.parent]
+        process = subprocess.Popen(command, start_new_session=True)
+        while not rows_in(rows):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        assert process.wait(20) == 130
+        assert len(rows_in(rows)) < 23
 
     def test_an_empty_folder(self, tmp_path, capsys):
         assert self.run(tmp_path) == 2
