@@ -348,6 +348,11 @@ def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
     quantizers = [semantic_quantizer, codec.semantic_decoder, codec.acoustic_quantizer]
     warm_up = 300  # steps until the semantic latent is what the acoustic codebooks will see
     state = {"step": 0}
+    weight = torch.ones(DIM, 1)
+    weight[PHASE] = 2.0
+
+    def error(estimate: Tensor, expected: Tensor) -> Tensor:
+        return (weight * (estimate - expected).square()).mean()
 
     def draw(batch: int, n_frames: int = 50) -> tuple[Tensor, Tensor]:
         """What the encoder tells ``[B, D, L]``, and what it should tell; without the frames at both ends."""
@@ -387,13 +392,13 @@ def train_quantizers(codec: ESDCodec, output: Path, minutes: float) -> None:
         noisy = latent + NOISE / 5 * torch.randn_like(latent)
         semantic = semantic_quantizer(noisy)
         semantic_latent = codec.decode_semantic(semantic.latent)
-        loss = F.mse_loss(latent, expected) + F.mse_loss(semantic_latent, expected)
+        loss = error(latent, expected) + error(semantic_latent, expected)
         loss = loss + semantic.codebook_loss + 0.1 * semantic.commitment_loss
         if state["step"] >= warm_up:
             n = torch.randint(0, codec.n_codebooks, (len(latent),))
             n[:10], n[10:14] = 2, 1
             acoustic = codec.acoustic_quantizer(noisy - semantic_latent, n)
-            loss = loss + F.mse_loss(semantic_latent + acoustic.latent, expected)
+            loss = loss + error(semantic_latent + acoustic.latent, expected)
             loss = loss + acoustic.codebook_loss + 0.25 * acoustic.commitment_loss
         return loss
 
