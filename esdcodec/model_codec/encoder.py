@@ -21,8 +21,8 @@ class Encoder(nn.Sequential):
 
     def __init__(self, dim: int, rates: Sequence[int], latent_dim: int) -> None:
         layers: list[nn.Module] = [InputConv1d(1, dim, 7)]
-        for rate in rates:
-            layers.append(EncoderBlock(dim, rate))
+        for i, rate in enumerate(rates):
+            layers.append((EncoderBlock if i else InputBlock)(dim, rate))
             dim *= 2
         super().__init__(*layers, Snake(dim, in_place=True), Conv1d(dim, latent_dim, 3))
         self._initialise()
@@ -38,9 +38,8 @@ class Encoder(nn.Sequential):
         self[0].weight_g.fill_(15.0)  # type: ignore[union-attr]
 
     def forward(self, audio: Tensor) -> Tensor:
-        first, *others = self
-        x = first(audio).to(others[-1].bias.dtype)
-        for layer in others:
+        x = audio
+        for layer in self:
             x = layer(x)
         return x
 
@@ -65,6 +64,22 @@ class EncoderBlock(nn.Sequential):
             Snake(channels, in_place=True),
             Conv1d(channels, 2 * channels, 2 * rate, stride=rate, padding=(rate + 1) // 2),
         )
+
+
+class InputBlock(EncoderBlock):
+    """The first block, to which samples still come with more than eight bits: its residual units add up in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        *units, snake, downsample = self
+        dtype = downsample.bias.dtype
+        if dtype == x.dtype:
+            return super().forward(x)
+        for first, *others in units:
+            h = first(x, dtype)
+            for layer in others:
+                h = layer(h)
+            x = h.float().add_(x)
+        return downsample(snake(x, dtype))
 
 
 class SemanticDecoder(nn.Sequential):

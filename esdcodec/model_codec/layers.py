@@ -271,21 +271,29 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
     return torch.addcmul(x, (x * alpha).sin_().square_(), 1 / (alpha + _SNAKE_EPS))
 
 
-_CACHE_ELEMENTS = 2**16  # of a piece that stays in a core's cache from one step to the next
+_CACHE_ELEMENTS = 2**17  # of a piece that stays in a core's cache from one step to the next
 
 
 def snake_in_pieces(x: Tensor, alpha: Tensor, y: Tensor) -> Tensor:
-    """`snake` without gradients, into `y`, which may be `x`: memory is read and written once, whatever lies between."""
+    """`snake` without gradients, into `y`, which may be `x`: memory is read and written once, whatever lies between.
+
+    That is computed in float32, also where `x` or `y` has fewer bits.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
     length = min(x.shape[2], max(1, _CACHE_ELEMENTS * torch.get_num_threads() // x.shape[1]))
     # written out for each position: steps without broadcasting run several times as fast
-    alphas = torch.empty_like(x[:1, :, :length]).copy_(alpha)
+    alphas = torch.empty_like(x[:1, :, :length], dtype=wide).copy_(alpha)
     inverses = 1 / (alphas + _SNAKE_EPS)
-    scratch = torch.empty_like(alphas)
+    scratch, widened = torch.empty_like(alphas), torch.empty_like(alphas)
     for item, result in zip(x.split(1), y.split(1)):
         for piece, out in zip(item.split(length, dim=2), result.split(length, dim=2)):
             n = piece.shape[2]
-            part = torch.mul(piece, alphas[..., :n], out=scratch[..., :n]).sin_().square_()
-            torch.addcmul(piece, part, inverses[..., :n], out=out)
+            value = piece if x.dtype == wide else widened[..., :n].copy_(piece)
+            part = torch.mul(value, alphas[..., :n], out=scratch[..., :n]).sin_().square_()
+            if y.dtype == wide:
+                torch.addcmul(value, part, inverses[..., :n], out=out)
+            else:
+                out.copy_(torch.addcmul(value, part, inverses[..., :n], out=part))
     return y
 
 
@@ -301,13 +309,15 @@ class Snake(nn.Module):
         self.in_place = in_place
         self.alpha = nn.Parameter(torch.ones(1, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """`dtype`: of the output, if not that of `x`."""
+        dtype = dtype or x.dtype
         alpha = self.alpha.to(x.dtype)
         if torch.is_grad_enabled():
-            return _SnakeFunction.apply(x, alpha)
+            return _SnakeFunction.apply(x, alpha).to(dtype)
         if x.device.type != "cpu":
-            return snake(x, alpha)
-        return snake_in_pieces(x, alpha, x if self.in_place else torch.empty_like(x))
+            return snake(x, alpha).to(dtype)
+        return snake_in_pieces(x, alpha, x if self.in_place and dtype == x.dtype else torch.empty_like(x, dtype=dtype))
 
 
 class ResidualUnit(nn.Sequential):
