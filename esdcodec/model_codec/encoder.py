@@ -37,12 +37,6 @@ class Encoder(nn.Sequential):
         keep_variance(self)
         self[0].weight_g.fill_(15.0)  # type: ignore[union-attr]
 
-    def forward(self, audio: Tensor) -> Tensor:
-        x = audio
-        for layer in self:
-            x = layer(x)
-        return x
-
 
 class InputConv1d(Float32, Conv1d):
     """The first convolution stays in float32, as samples have more than the eight bits of bfloat16.

@@ -130,13 +130,13 @@ class Recordings:
         self.ends = self.lengths.cumsum()
         self.random = np.random.default_rng(seed)
         self.per_frame = len(self.frames) // int(self.ends[-1])
-        self.mean = self.scale = None
+        self.mean = self.scale = self.language = None
         if what in ("analysis", "heard"):
             some = np.load(folder / f"train_{what}.npy", mmap_mode="r")[::7].astype(np.float32)
             self.mean, self.scale = some.mean(0), 1 / some.std(0)
         if what == "analysis":
             self.mean[PITCH.start :], self.scale[PITCH.start :] = 0, 3  # zeros stay zeros
-            self.scale = np.diag(self.scale) @ np.load(folder / "language.npy")
+            self.language = np.load(folder / "language.npy")
 
     def draw(self, batch: int, n_frames: int) -> tuple[Tensor, Tensor]:
         long_enough = np.flatnonzero(self.lengths >= n_frames)
@@ -148,11 +148,12 @@ class Recordings:
         )
 
     def at(self, starts: list[int], n_frames: int) -> tuple[Tensor, Tensor]:
-        audio = np.stack([self.audio[s * HOP : (s + n_frames) * HOP] for s in starts]).astype(np.float32) / 32768
+        audio = waveform_of(np.stack([self.audio[s * HOP : (s + n_frames) * HOP] for s in starts]))
         frames = np.stack([self.frames[s * self.per_frame : (s + n_frames) * self.per_frame] for s in starts])
         if self.mean is not None:
-            frames = frames - self.mean
-            frames = frames @ self.scale if self.scale.ndim == 2 else frames * self.scale
+            frames = (frames - self.mean) * self.scale
+        if self.language is not None:
+            frames = frames @ self.language
         kind = torch.int64 if frames.dtype.kind == "i" else torch.float32
         noisy = torch.from_numpy(audio)[:, None] + DITHER * torch.randn(len(starts), 1, n_frames * HOP)
         return noisy, torch.from_numpy(frames).to(kind).transpose(1, 2).contiguous()

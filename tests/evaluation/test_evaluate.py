@@ -297,7 +297,7 @@ class TestCommandLine:
         )
         assert said in capsys.readouterr().err
 
-    def test_a_stopped_evaluation_ends_and_can_go_on(self, folder, tmp_path):
+    def test_a_stopped_evaluation_ends(self, folder, tmp_path):
         for i in range(20):
             (folder / f"{i}.wav").write_bytes((folder / "one.wav").read_bytes())
         rows = tmp_path / "out/scores.jsonl"
