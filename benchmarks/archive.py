@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of a run until it is killed, at most")
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    files = audio_files(args.folder, (".wav", ".flac", ".ogg", ".mp3", ".opus"))
+    files = audio_files(args.folder, (".wav", ".flac", ".ogg", ".mp3", ".opus")).files
     files = sorted(rng.sample(files, min(args.files, len(files))))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)

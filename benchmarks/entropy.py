@@ -43,7 +43,7 @@ def main() -> None:
     codec = esdcodec.load(args.model)
     files = [
         codec.encode(audio, rate, n_quantizers=args.n_quantizers)[0].cpu().numpy()
-        for audio, rate in map(read, audio_files(args.folder))
+        for audio, rate in map(read, audio_files(args.folder).files)
     ]
     n_frames = sum(codes.shape[1] for codes in files)
     print(f"{len(files)} files, {n_frames} frames")

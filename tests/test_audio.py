@@ -1,11 +1,12 @@
 import io
+import os
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import speech
 
-from esdcodec.audio import AudioFileError, read, read_segment, resample, write
+from esdcodec.audio import AudioFileError, audio_files, probe, read, read_segment, resample, write
 
 
 @pytest.fixture
@@ -71,8 +72,17 @@ def test_unreadable_files_are_named(tmp_path, content):
     file = tmp_path / "broken.wav"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(AudioFileError, match=r"broken\.wav"):
-        read(file)
+    for look in (read, probe):
+        with pytest.raises(AudioFileError, match=r"broken\.wav"):
+            look(file)
+
+
+def test_a_probe_leaves_a_stream_where_it_was(waveform):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, 24000, format="WAV")
+    buffer.seek(0)
+    probe(buffer)
+    assert len(read(buffer)[0]) == len(waveform)
 
 
 def test_a_header_that_lies_about_the_length(tmp_path, waveform):
@@ -151,3 +161,75 @@ def test_a_long_mp3_has_no_seams(tmp_path):
     at_once, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
     assert len(at_once) > 2 * 2**18
     np.testing.assert_allclose(read(tmp_path / "a.mp3")[0], at_once, rtol=0, atol=1e-6)
+
+
+class TestFolder:
+    """What lies in a folder is taken, or left out with a reason."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for name in ("in/a.wav", "in/b.WAV", "in/below/c.Flac", "in/notes.txt", "in/.hidden", "in/._a.wav", "in/bare"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path / "in"
+
+    def test_takes_extensions_in_any_case(self, folder):
+        found = audio_files(folder)
+        assert found.files == [folder / "a.wav", folder / "b.WAV", folder / "below/c.Flac"]
+        assert found.left_out == {
+            folder / "._a.wav": "attributes that macOS keeps beside a file",
+            folder / "bare": "no extension",
+            folder / "notes.txt": "extension .txt",
+        }
+        assert audio_files(folder, [".TXT"]).files == [folder / "notes.txt"]
+
+    def test_follows_links_to_files_and_folders(self, folder, tmp_path):
+        (tmp_path / "elsewhere/deep").mkdir(parents=True)
+        (tmp_path / "elsewhere/deep/d.wav").touch()
+        (folder / "linked").symlink_to(tmp_path / "elsewhere")
+        (folder / "e.wav").symlink_to(tmp_path / "elsewhere/deep/d.wav")
+        assert {folder / "linked/deep/d.wav", folder / "e.wav"} < set(audio_files(folder).files)
+
+    @pytest.mark.parametrize("target", [".", "..", "/", "below/up"])
+    def test_never_walks_in_a_circle(self, folder, target):
+        before = audio_files(folder).files
+        (folder / "below/up").symlink_to(folder / target)
+        found = audio_files(folder)
+        assert found.files == before
+        assert found.left_out[folder / "below/up"] == "link in a circle"
+
+    def test_two_folders_that_link_to_each_other(self, folder, tmp_path):
+        for name in ("x", "y"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "a.wav").touch()
+        (tmp_path / "x/other").symlink_to(tmp_path / "y")
+        (tmp_path / "y/other").symlink_to(tmp_path / "x")
+        (folder / "x").symlink_to(tmp_path / "x")
+        found = audio_files(folder)
+        assert {folder / "x/a.wav", folder / "x/other/a.wav"} < set(found.files)
+        assert found.left_out[folder / "x/other/other"] == "folder that is searched under another name"
+
+    @pytest.mark.parametrize("names", ["123", "321"])
+    def test_searches_a_folder_once(self, folder, tmp_path, names):
+        (tmp_path / "outside/inner").mkdir(parents=True)
+        (tmp_path / "outside/inner/f.wav").touch()
+        for name, target in zip(names, [folder / "below", tmp_path / "outside", tmp_path / "outside/inner"]):
+            (folder / name).symlink_to(target)
+        found = audio_files(folder).files
+        assert len([f for f in found if f.name in ("c.Flac", "f.wav")]) == 2
+        assert folder / "below/c.Flac" in found
+
+    def test_tells_of_links_to_nothing_and_of_pipes(self, folder):
+        (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
+        os.mkfifo(folder / "pipe.wav")
+        left_out = audio_files(folder).left_out
+        assert left_out[folder / "gone.wav"] == "link to nothing"
+        assert left_out[folder / "pipe.wav"] == "no regular file"
+
+    def test_of_which_there_is_none(self, tmp_path):
+        assert audio_files(tmp_path / "none").left_out == {tmp_path / "none": "no such folder"}
+
+    def test_report_counts_and_gives_examples(self, folder):
+        for i in range(5):
+            (folder / f"{i}.txt").touch()
+        assert f"extension .txt: 6 ({folder}/0.txt, {folder}/1.txt, {folder}/2.txt, …)" in audio_files(folder).report()

@@ -65,7 +65,7 @@ def write_shards(
 
 def find_audio(folder: Path, seed: int | None = None) -> list[Path]:
     """Audio files below `folder`, sorted, or in the random order of `seed`."""
-    files = audio_files(folder)
+    files = audio_files(folder).files
     if seed is not None:
         random.Random(seed).shuffle(files)
     return files

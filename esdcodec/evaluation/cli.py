@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from .report import table, usage, write_csv, write_json
     from .systems import PEERS, SystemFailed
 
-    files = audio_files(args.folder)
+    files = audio_files(args.folder).files
     problems = [f"no audio files below {args.folder}"] if not files else []
     problems += [f"no metric is called {m}: {', '.join(METRICS)}" for m in args.metrics or () if m not in METRICS]
     problems += [f"no peer is called {p}: {', '.join(PEERS)}" for p in args.peers if p not in PEERS]

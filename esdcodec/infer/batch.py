@@ -37,6 +37,10 @@ def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], suffix:
     if not jobs:
         raise Refused(f"no {' '.join(sorted(extensions))} files in {', '.join(map(str, args.sources))}")
     planned, outcomes, skipped = _plan(args, task, jobs, suffix, folder)
+    planned, hopeless = _first_look(task, planned)
+    outcomes += hopeless
+    for outcome in hopeless if args.json else ():
+        print(json.dumps(_as_json(*outcome)), flush=True)
     threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
     if planned:
         task.start(threads)  # here too: what is wrong with the model is told once, and before anything is written
@@ -129,6 +133,24 @@ def _plan(
         taken[targets[0]] = job.source
         planned.append((job, targets))
     return planned, refused, skipped
+
+
+def _first_look(
+    task: Task, planned: list[tuple[Job, list[Path]]]
+) -> tuple[list[tuple[Job, list[Path]]], list[Outcome]]:
+    """What is still to be done, and what failed: all, where the beginnings of all sources say so, or else nothing.
+
+    One good source ends the look. Without one no model needs to be loaded.
+    """
+    failed: list[Outcome] = []
+    for job, targets in planned:
+        try:
+            task.check(job.source)
+        except ValueError as error:
+            failed.append((job, targets, str(error).removeprefix(f"{job.source}: ")))
+        else:
+            return planned, []
+    return [], failed
 
 
 # ---- doing it --------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def find_jobs(sources: Iterable[str | Path], extensions: Iterable[str] = EXTENSI
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            for file in audio_files(path, extensions):
+            for file in audio_files(path, extensions).files:
                 yield Job(file, Path(path.resolve().name) / file.relative_to(path).with_suffix(""))
         elif path.suffix in LISTS and path.is_file():
             lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())

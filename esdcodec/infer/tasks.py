@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from ..audio import probe
 from .bitstream import Reader, transcode
 from .files import spooled, whole_file
 
@@ -45,6 +46,13 @@ class Task:
 
     def start(self, threads: int | None) -> None:
         """Get ready in the process that does the work, with so many threads (None: as it comes)."""
+
+    def check(self, source: Path) -> None:
+        """Look at a source, as cheaply as can be and without the model.
+
+        Raises:
+            ValueError: `run` would fail on it.
+        """
 
     def describe(self) -> str:
         """A line for the summary."""
@@ -96,6 +104,9 @@ class Encode(ModelTask):
     def start(self, threads: int | None) -> None:
         super().start(threads)
         self.codec.bitrate(self.n_quantizers)  # says what is wrong with the number
+
+    def check(self, source: Path) -> None:
+        probe(source)
 
     def describe(self) -> str:
         return _model_line(self.codec, self.n_quantizers)
@@ -174,6 +185,9 @@ class Roundtrip(ModelTask):
     def start(self, threads: int | None) -> None:
         super().start(threads)
         self.codec.bitrate(self.n_quantizers)
+
+    def check(self, source: Path) -> None:
+        probe(source)
 
     def describe(self) -> str:
         return _model_line(self.codec, self.n_quantizers)

@@ -204,6 +204,16 @@ class TestSources:
         assert main(["encode", *files, "--model", model, "--output", str(tmp_path / "out")]) == 1
         assert "would replace that of" in capsys.readouterr().err
 
+    def test_what_is_no_audio_is_refused_before_a_model_is_loaded(self, tmp_path, capsys):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/notes.mp3").write_text("words, and no sound at all\n" * 100)
+        (tmp_path / "in/empty.wav").touch()
+        for command in ("encode", "roundtrip"):
+            assert main([command, str(tmp_path / "in"), "--model", "no such model"]) == 1
+            told = capsys.readouterr().err
+            assert told.count("cannot be read as audio") == 2
+            assert "no such model" not in told
+
     def test_jobs_mirror_the_folder_below_its_name(self, tmp_path):
         write(tmp_path / "in/x/a.wav")
         (job,) = find_jobs([tmp_path / "in"])
