@@ -24,6 +24,20 @@ def test_loading_and_coding_needs_no_training_library():
     assert not loaded_by(code) & set(TRAINING)
 
 
+WITHOUT_MATPLOTLIB = "import sys; sys.modules['matplotlib'] = None; from esdcodec.infer.cli import main"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--output", "out"], 0), (["--output", "out", "--plot"], 2)], ids=["as it is", "--plot"]
+)
+def test_the_demonstration_needs_no_matplotlib_and_a_picture_says_so(tmp_path, arguments, code):
+    script = f"{WITHOUT_MATPLOTLIB}\nsys.exit(main(['roundtrip', *{arguments!r}]))"
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert (tmp_path / "out/sample.wav").exists() == (code == 0)
+    assert ("pip install matplotlib" in result.stderr) == (code == 2)
+
+
 def test_all_names_are_there():
     import esdcodec
 

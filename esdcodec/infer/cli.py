@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,11 @@ def run_roundtrip(args: argparse.Namespace) -> int:
     demonstration = not args.sources
     if demonstration:  # `python infer.py`, as often as one likes
         args.sources, args.overwrite = [SAMPLE], not args.skip_existing
-    task = Roundtrip(**_model_of(args), n_quantizers=args.n_quantizers, picture=args.plot or demonstration)
+    task = Roundtrip(
+        **_model_of(args),
+        n_quantizers=args.n_quantizers,
+        picture=args.plot or (demonstration and find_spec("matplotlib") is not None),
+    )
     code = run(args, task, EXTENSIONS, ".wav", folder=True)
     if demonstration and not args.json:
         print("The published model, of 110 M parameters, sounds better: add `--model 25hz_v1` (downloads 0.4 GB once).")

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -183,6 +184,8 @@ class Roundtrip(ModelTask):
         return (".wav", ".esd", *[".png"] * self.picture)
 
     def start(self, threads: int | None) -> None:
+        if self.picture and find_spec("matplotlib") is None:
+            raise ValueError("pictures need matplotlib: pip install matplotlib")
         super().start(threads)
         self.codec.bitrate(self.n_quantizers)
 
