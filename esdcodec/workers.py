@@ -1,28 +1,69 @@
 """Work in several processes, which end with the one that started them and tidy up when they are stopped."""
 
+import _thread
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import NoReturn, ParamSpec, TypeVar
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 20.0  # seconds in which a process that is stopped may tidy up
+FAILED_STARTS = 3  # in a row, after which no further process is started
 
 
-def stop(signum: int, frame: object) -> NoReturn:
+class WorkerDied(RuntimeError):
+    """The process that did a job ended without a result."""
+
+
+# ---- being told to stop ----------------------------------------------------------------------------------------------
+
+_held = False  # within `uninterrupted`
+_received = 0  # the signal that came within
+
+
+def stop(signum: int, frame: object) -> None:
     """Handler of `SIGNALS`: ends the process with 128 + the signal's number, and ignores those that follow.
 
     So what is under way tidies up, and no second signal interrupts that.
     """
+    global _received
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(128 + signum)
+    if _held:
+        _received = signum
+    else:
+        raise SystemExit(128 + signum)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A signal that comes within stops the process at the end.
+
+    Around calls into C that call back: an exception that is raised in the callback is printed and lost.
+    """
+    global _held, _received
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+        if _received:
+            signum, _received = _received, 0
+            raise SystemExit(128 + signum)
+
+
+# ---- many jobs -------------------------------------------------------------------------------------------------------
 
 
 def in_processes(
@@ -32,29 +73,162 @@ def in_processes(
     start: Callable[P, None],
     *args: P.args,
     **kwargs: P.kwargs,
-) -> Iterator[tuple[Job, Result]]:
+) -> Generator[tuple[Job, Result | Exception], None, None]:
     """Yield each job and what `work` makes of it, as they come; each process begins with `start(*args)`.
+
+    What a job raises is its outcome and no other's. A job whose process dies, as one that the system kills for its
+    memory, is done once more at the end, alone in a fresh process; if that dies too, its outcome is `WorkerDied`.
+    Where some processes cannot start, the others do the work; where none can, the jobs that are left get the reason.
 
     If this ends early, no further job is begun, and those under way are stopped.
     """
-    context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
-    with ProcessPoolExecutor(n_processes, context, _start, (start, args, kwargs)) as pool:
+    # `concurrent.futures` and loky give up every job when one process dies, and the processes of Pebble share a pipe
+    # with a lock, which a killed one may hold. Here nothing is shared.
+    what = (work, start, args, kwargs)
+    again: list[Job] = []
+    with closing(_supervised(n_processes, what, jobs)) as results:
+        for job, result in results:
+            if isinstance(result, WorkerDied):
+                again.append(job)
+            else:
+                yield job, result
+    with closing(_supervised(1, what, again)) as results:
+        yield from results
+
+
+def _supervised(
+    n_processes: int, what: tuple[object, ...], jobs: Iterable[Any]
+) -> Generator[tuple[Any, Any], None, None]:
+    waiting = deque(jobs)
+    workers: list[_Worker] = []
+    failures: list[Exception] = []  # of processes that did not start, in a row
+    try:
+        while waiting or any(worker.jobs for worker in workers):
+            if not workers and len(failures) >= FAILED_STARTS:
+                while waiting:
+                    yield waiting.popleft(), failures[-1]
+                return
+            wanted = min(n_processes, len(waiting) + sum(len(worker.jobs) for worker in workers))
+            try:
+                while len(workers) < wanted:
+                    workers.append(_Worker(what))
+            except OSError as error:  # no memory, or too many processes
+                failures.append(error)
+                n_processes = max(1, len(workers))
+            for worker in _that_speak(workers):
+                done, outcome = worker.hear()
+                if done:
+                    failures.clear()
+                elif outcome is not None:
+                    failures.append(outcome)
+                    n_processes = max(1, len(workers) - 1)  # too many, where the memory is too small
+                if not (waiting and worker.alive and worker.give(waiting)):
+                    workers.remove(worker)
+                    worker.end()
+                for job in done:
+                    yield job, outcome
+    finally:
+        for worker in workers:
+            worker.process.terminate()  # it tidies up
+        for worker in workers:
+            worker.process.join(GRACE)
+            worker.process.kill()
+            worker.end()
+
+
+class _Worker:
+    """A process, the parent's end of its pipe, and the job that it does (none while it starts)."""
+
+    def __init__(self, what: tuple[object, ...]) -> None:
+        context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, *what))
+        self.process.start()
+        theirs.close()  # so that the pipe ends when the process does
+        self.jobs: list[Any] = []
+        self.alive = True
+
+    def hear(self) -> tuple[list[Any], Any]:
+        """The job that was done, if it was one, and its result; or why the process cannot go on."""
         try:
-            futures = {pool.submit(_work, work, job): job for job in jobs}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()  # they tidy up
-            raise
+            outcome = self.connection.recv() if self.connection.poll() else self._death()
+        except (EOFError, OSError):
+            outcome = self._death()
+        done, self.jobs = self.jobs, []
+        self.alive = self.alive and (bool(done) or outcome is None)
+        return done, outcome
+
+    def _death(self) -> WorkerDied:
+        self.alive = False
+        self.process.join()
+        return WorkerDied(_cause(self.process.exitcode))
+
+    def give(self, waiting: "deque[Any]") -> bool:
+        """Hand over the first of the jobs that wait, if the process is still there."""
+        try:
+            self.connection.send(waiting[0])
+        except OSError:
+            return False
+        self.jobs = [waiting.popleft()]
+        return True
+
+    def end(self) -> None:
+        self.connection.close()  # which a process that waits for a job takes for the end
+        self.process.join()
 
 
-def _start(start: Callable[..., None], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+def _that_speak(workers: list[_Worker]) -> list[_Worker]:
+    """Wait for those that sent something or have ended."""
+    ready = wait([source for worker in workers for source in (worker.connection, worker.process.sentinel)])
+    return [worker for worker in workers if worker.connection in ready or worker.process.sentinel in ready]
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"the process that worked on it ended with exit code {exitcode}"
+    name = signal.Signals(-exitcode).name
+    return f"the process that worked on it was killed ({name})" + (
+        ": too little memory? Try fewer --jobs" if name == "SIGKILL" else ""
+    )
+
+
+# ---- in such a process -----------------------------------------------------------------------------------------------
+
+
+def _serve(
+    connection: Connection,
+    work: Callable[[Any], object],
+    start: Callable[..., None],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
     for number in SIGNALS:
         signal.signal(number, stop)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    start(*args, **kwargs)
+    try:
+        start(*args, **kwargs)
+    except Exception as error:
+        connection.send(_portable(error))
+        return
+    connection.send(None)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(work(job))
+        except Exception as error:
+            connection.send(_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its words where it cannot be pickled, or not be made again of what was pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _follow_parent() -> None:
@@ -62,11 +236,9 @@ def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        if hasattr(signal, "pthread_kill"):  # which also ends a wait
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        else:
+            _thread.interrupt_main(signal.SIGTERM)
+        time.sleep(GRACE)
         os._exit(1)
-
-
-def _work(work: Callable[[Job], Result], job: Job) -> Result:
-    try:
-        return work(job)
-    except SystemExit as stopped:  # the pool would take it for the outcome of this job, and go on with the next
-        os._exit(int(stopped.code or 0))

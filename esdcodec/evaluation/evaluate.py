@@ -5,6 +5,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,12 @@ def evaluate(
     if jobs == 1:
         yield from (evaluator(*job) for job in work)
         return
-    yield from (rows for _, rows in in_processes(jobs, _work, work, _start_worker, plan))
+    with closing(in_processes(jobs, _work, work, _start_worker, plan)) as results:
+        for (file, without), rows in results:
+            if isinstance(rows, Exception):
+                name, reason = str(file.relative_to(plan.folder)), str(rows) or type(rows).__name__
+                rows = [Failure(name, system, reason) for system in evaluator.systems if system not in without]
+            yield rows
 
 
 # ---- rows on disk ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -163,17 +164,25 @@ def _outcomes(
         for job, targets in planned:
             yield job, targets, _attempt(task, job.source, targets)
         return
-    yield from (
-        (*planned_job, facts)
-        for planned_job, facts in in_processes(n_processes, _work, planned, _start_worker, replace(task), threads)
-    )
+    with closing(in_processes(n_processes, _work, planned, _start_worker, replace(task), threads)) as results:
+        for (job, targets), facts in results:
+            yield job, targets, _reason(job.source, facts) if isinstance(facts, Exception) else facts
 
 
 def _attempt(task: Task, source: Path, targets: list[Path]) -> Facts | str:
     try:
         return task.run(source, targets)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:  # not audio, no place, no memory
-        return str(error).removeprefix(f"{source}: ") or type(error).__name__
+    except Exception as error:  # not audio, no place, no memory, or a fault of ours: it is this file's alone
+        return _reason(source, error)
+
+
+def _reason(source: Path, error: Exception) -> str:
+    """Why a file failed, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename not in (None, str(source)) else "")
+    words = str(error).removeprefix(f"{source}: ")
+    known = isinstance(error, ValueError | OSError | RuntimeError | MemoryError) and words
+    return words if known else f"{type(error).__name__}: {words}".removesuffix(": ")
 
 
 _TASK: Task
