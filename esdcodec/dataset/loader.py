@@ -173,13 +173,20 @@ class Training:
             sampler=sampler,
             num_workers=reader.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_obey_only_the_trainer,
+            worker_init_fn=_ignore_preemption,
         )
 
 
-def _obey_only_the_trainer(worker: int) -> None:
+def _ignore_preemption(worker: int) -> None:
     """A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved."""
-    numbers = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK")
+    numbers = {getattr(signal, name) for name in names if hasattr(signal, name)}
+    if not hasattr(signal, "sigwaitinfo"):
+        # macOS does not say who sent a signal, and Windows sends none between processes: the worker ends when the
+        # trainer closes its queue, or when torch's watchdog sees that the trainer is gone
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
     def watch() -> None:

@@ -1,0 +1,61 @@
+"""Being told to stop, on systems that lack some of the signals too."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from esdcodec.dataset import loader
+from esdcodec.training import interruption
+from esdcodec.training.interruption import Interruption
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_is_remembered_and_the_handler_before_comes_back(name):
+    before = signal.getsignal(getattr(signal, name))
+    with Interruption() as told:
+        assert not told.received
+        signal.raise_signal(getattr(signal, name))
+        assert told.received
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_a_run_in_another_thread_is_not_told_but_runs():
+    failures = []
+
+    def run():
+        try:
+            with Interruption() as told:
+                assert not told.received
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert not failures
+
+
+def test_the_signals_are_those_that_the_system_has():
+    code = "import signal; del signal.SIGUSR1; from esdcodec.training.interruption import *; print(len(SIGNALS))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.stdout == f"{len(interruption.SIGNALS) - 1}\n", result.stderr
+
+
+def test_a_worker_without_sigwaitinfo_outlives_a_preemption(monkeypatch):
+    for name in ("sigwaitinfo", "pthread_sigmask", "SIGUSR1"):
+        monkeypatch.delattr(signal, name)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        loader._ignore_preemption(0)
+        for number in before:
+            os.kill(os.getpid(), number)  # nothing comes of it
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
