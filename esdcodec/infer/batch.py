@@ -3,8 +3,9 @@
 import argparse
 import json
 import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..workers import in_processes
-from .files import Job, find_jobs, whole_file
+from .files import STDIN, STDOUT, Found, Job, find_jobs, is_stream, printable
 from .tasks import Facts, Task
 
 Outcome = tuple[Job, list[Path], Facts | str]  # files written and facts; or why not
@@ -22,25 +23,31 @@ class Refused(ValueError):
     """A command would overwrite something, or has nowhere to write."""
 
 
-def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], suffix: str, *, folder: bool = False) -> int:
+def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], formats: Sequence[str]) -> int:
     """Do `task` to all that `args.sources` name; returns the exit code.
 
     Args:
         args: sources, output, jobs, overwrite, skip_existing and json, as the command line has them.
-        suffix: of the output that --output may name as a file.
-        folder: --output is always a folder.
+        extensions: of what is taken from folders.
+        formats: that --output may name as the extension of a file, that of the task among them; none: it is a folder.
     """
     if args.jobs < 1:
         raise Refused(f"--jobs {args.jobs} must be at least 1")
-    if "-" in map(str, args.sources):
-        return _pipe(args, task)
-    jobs = list(find_jobs(args.sources, extensions))
-    if not jobs:
-        raise Refused(f"no {' '.join(sorted(extensions))} files in {', '.join(map(str, args.sources))}")
-    planned, outcomes, skipped = _plan(args, task, jobs, suffix, folder)
+    found = _find(args, task, extensions)
+    single = len(found.jobs) == 1 and len(args.sources) == 1 and found.jobs[0].source in (STDIN, Path(args.sources[0]))
+    into = _file_of(args.output, formats, single=single)
+    if not found.jobs and not found.failed:
+        left_out = "".join(f"\n           left out: {line}" for line in found.report())
+        raise Refused(f"no {' '.join(sorted(extensions))} files in {', '.join(map(str, args.sources))}{left_out}")
+    piped = into is not None and is_stream(into) and _same_file(into, sys.stdout.fileno)
+    if into == STDOUT and sys.stdout.isatty():
+        raise Refused("this would write binary data to the terminal: give --output, or a pipe")
+    if into == STDOUT and args.json:
+        raise Refused("--json and the result would both go to the standard output: give --output a file")
+    planned, outcomes, skipped = _plan(args, task, found, into)
     planned, hopeless = _first_look(task, planned)
     outcomes += hopeless
-    for outcome in hopeless if args.json else ():
+    for outcome in outcomes if args.json else ():
         print(json.dumps(_as_json(*outcome)), flush=True)
     threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
     if planned:
@@ -57,27 +64,61 @@ def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], suffix:
                 bar.set_postfix_str(f"{hours:.2f} h of audio" + (f", {3600 * hours / work:.0f}×" if work else ""))
             if args.json:
                 print(json.dumps(_as_json(job, targets, facts)), flush=True)
-    _summarise(args, task if planned else None, outcomes, skipped)
+    _summarise(args, task if planned else None, outcomes, skipped, found, quiet=piped)
     return 1 if any(isinstance(facts, str) or facts.problems for _, _, facts in outcomes) else 0
 
 
-def _pipe(args: argparse.Namespace, task: Task) -> int:
+def _find(args: argparse.Namespace, task: Task, extensions: Iterable[str]) -> Found:
+    if "-" not in map(str, args.sources):
+        return find_jobs(args.sources, extensions)
     if len(args.sources) > 1:
         raise Refused("- stands for a pipe and takes no other source beside it")
-    task.start(None)
-    if args.output not in (None, "-"):
-        target = Path(args.output)
-        if not wanted([target], overwrite=args.overwrite, skip_existing=args.skip_existing):
-            return 0
-        with whole_file(target) as stream:
-            facts = task.pipe(sys.stdin.buffer, stream)
-    else:
-        if sys.stdout.isatty():
-            raise Refused("this would write binary data to the terminal: give --output, or a pipe")
-        facts = task.pipe(sys.stdin.buffer, sys.stdout.buffer)
-    for problem in facts.problems:
-        print(f"recovered  -: {problem}", file=sys.stderr)
-    return 1 if facts.problems else 0
+    if not task.takes_pipes:
+        raise Refused("this command takes no pipe: give it files")
+    args.output = "-" if args.output is None else args.output
+    return Found([Job(STDIN, Path("stdin"))])
+
+
+def names_folder(output: str) -> bool:
+    """Whether --output is surely a folder: there is one, or it ends with a slash."""
+    return Path(output).is_dir() or output.endswith(("/", os.sep))
+
+
+def _file_of(output: str | None, formats: Sequence[str], *, single: bool) -> Path | None:
+    """The file or stream that --output names; None: a folder, or nothing.
+
+    Args:
+        single: the source is one file.
+
+    Raises:
+        Refused: it is a file, but there are several sources; or it looks like one of a format that is not known.
+    """
+    if output is None or (output != "-" and names_folder(output)):
+        return None
+    path = STDOUT if output == "-" else Path(output)
+    extension = path.suffix.lower()
+    known = ", ".join(f".{format}" for format in formats)
+    stream = is_stream(path)
+    if not formats:
+        if stream or extension in (".wav", ".esd", ".flac", ".mp3", ".ogg", ".opus"):
+            raise Refused(f"--output {output}: this command writes several files: name a folder")
+    elif stream or extension[1:] in formats:
+        if not single:
+            raise Refused(f"--output {output} is one file, and the sources are not: name a folder")
+        return path
+    elif single and extension:
+        raise Refused(f"--output {output}: no such format; known are {known} (a folder: end it with /)")
+    return None
+
+
+def _same_file(path: Path, number: Callable[[], int]) -> bool:
+    """Whether a stream is that of a descriptor."""
+    if path == STDOUT:
+        return True
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(number()))
+    except (OSError, ValueError):
+        return False
 
 
 def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool:
@@ -86,7 +127,10 @@ def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool
     Raises:
         Refused: one exists, and nothing was said about that.
     """
-    there = [target for target in targets if target.exists()]
+    there = [target for target in targets if target.exists() and not is_stream(target)]
+    for target in there:
+        if target.is_dir():
+            raise Refused(f"{target} is a folder, and a file should go there")
     if not there or overwrite:
         return True
     if skip_existing:
@@ -95,45 +139,49 @@ def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool
 
 
 def _plan(
-    args: argparse.Namespace, task: Task, jobs: list[Job], suffix: str, folder: bool
+    args: argparse.Namespace, task: Task, found: Found, into: Path | None
 ) -> tuple[list[tuple[Job, list[Path]]], list[Outcome], int]:
     """What is to be done; what cannot be; and the number of files that are there already."""
-    single = len(jobs) == 1 and jobs[0].source == Path(args.sources[0]) and not folder
-    sources = {job.source.resolve() for job in jobs}
+    sources = {os.path.realpath(job.source) for job in found.jobs}
     taken: dict[Path, Path] = {}
     planned: list[tuple[Job, list[Path]]] = []
-    refused: list[Outcome] = []
+    refused: list[Outcome] = [(Job(path, path), [], why) for path, why in found.failed.items()]
     skipped = 0
-    for job in jobs:
-        if args.output is None:
-            stem = job.source.with_suffix("")
-        elif single and Path(args.output).suffix == suffix and not Path(args.output).is_dir():
-            stem = Path(args.output).with_suffix("")
-        else:
-            stem = Path(args.output) / job.target
-        targets = [stem.with_name(stem.name + each) for each in task.suffixes]
-        why = ""
-        if targets[0] in taken:
-            why = f"its output would replace that of {taken[targets[0]]}"
-        elif any(target.resolve() in sources for target in targets):
-            why = "its output would replace an input; choose another --output"
-        elif not job.source.is_file():
-            why = "no such file"
-        else:
-            try:
-                if not wanted(targets, overwrite=args.overwrite, skip_existing=args.skip_existing):
-                    skipped += 1
-                    continue
-            except Refused as refusal:
-                why = str(refusal)
-        if why:
-            refused.append((job, targets, why))
-            if args.json:
-                print(json.dumps(_as_json(job, targets, why)), flush=True)
+    for job in found.jobs:
+        stem = job.source.parent / job.target.name if args.output is None else Path(args.output) / job.target
+        targets = [into] if into else [stem.with_name(stem.name + each) for each in task.suffixes]
+        first = taken.setdefault(targets[0], job.source)
+        if first is not job.source and os.path.realpath(first) == os.path.realpath(job.source):
+            continue  # it was named twice
+        try:
+            if first is not job.source:
+                raise Refused(
+                    f"its output {targets[0]} would replace that of {first}: give another --output, or a folder of "
+                    "both, which is mirrored"
+                )
+            if any(os.path.realpath(target) in sources for target in targets):
+                raise Refused("its output would replace an input; choose another --output")
+            if job.source != STDIN:
+                _check_source(job.source)
+            if not wanted(targets, overwrite=args.overwrite, skip_existing=args.skip_existing):
+                skipped += 1
+                continue
+        except (Refused, OSError, ValueError) as error:
+            refused.append((job, targets, _reason(job.source, error)))
             continue
-        taken[targets[0]] = job.source
         planned.append((job, targets))
     return planned, refused, skipped
+
+
+def _check_source(source: Path) -> None:
+    try:
+        mode = source.stat().st_mode
+    except FileNotFoundError:
+        raise Refused("link to nothing" if source.is_symlink() else "no such file") from None
+    if stat.S_ISDIR(mode):
+        raise Refused("is a folder, and a file should be there")
+    if source.suffix.lower() == ".txt":
+        raise Refused(f"is no audio; if it is a list of files say @{source}")
 
 
 def _first_look(
@@ -146,9 +194,10 @@ def _first_look(
     failed: list[Outcome] = []
     for job, targets in planned:
         try:
-            task.check(job.source)
-        except ValueError as error:
-            failed.append((job, targets, str(error).removeprefix(f"{job.source}: ")))
+            if not is_stream(job.source):
+                task.check(job.source)
+        except Exception as error:
+            failed.append((job, targets, _reason(job.source, error)))
         else:
             return planned, []
     return [], failed
@@ -202,20 +251,27 @@ def _work(planned: tuple[Job, list[Path]]) -> Facts | str:
 # ---- telling it ------------------------------------------------------------------------------------------------------
 
 
+def _name(source: Path) -> str:
+    return "-" if source == STDIN else str(source)
+
+
 def _as_json(job: Job, targets: list[Path], facts: Facts | str) -> dict[str, object]:
-    told: dict[str, object] = {"source": str(job.source), "targets": [str(target) for target in targets]}
+    told: dict[str, object] = {"source": _name(job.source), "targets": [str(target) for target in targets]}
     return told | ({"error": facts} if isinstance(facts, str) else asdict(facts))
 
 
-def _summarise(args: argparse.Namespace, task: Task | None, outcomes: list[Outcome], skipped: int) -> None:
+def _summarise(
+    args: argparse.Namespace, task: Task | None, outcomes: list[Outcome], skipped: int, found: Found, *, quiet: bool
+) -> None:
     done = [(targets, facts) for _, targets, facts in outcomes if isinstance(facts, Facts)]
     failures = [(job, facts) for job, _, facts in outcomes if isinstance(facts, str)]
     seconds = sum(facts.audio_seconds for _, facts in done)
     size = sum(facts.coded_bytes for _, facts in done)
     if args.json:
         summary = {"files": len(done), "failed": len(failures), "skipped": skipped, "audio_seconds": seconds}
-        print(json.dumps(summary | {"coded_bytes": size}), flush=True)
-    elif done and task:
+        left_out = {"left_out": {str(path): why for path, why in found.left_out.items()}} if found.left_out else {}
+        print(json.dumps(summary | {"coded_bytes": size} | left_out), flush=True)
+    elif done and task and not quiet:
         spent = {what: sum(getattr(facts, f"{what}_seconds") for _, facts in done) for what in ("encode", "decode")}
         speed = ", ".join(f"{what} {seconds / each:.1f}×" for what, each in spent.items() if each)
         written = done[0][0] if len(done) == 1 else [Path(args.output or ".")]
@@ -225,13 +281,15 @@ def _summarise(args: argparse.Namespace, task: Task | None, outcomes: list[Outco
             "codes": f"{size:,} bytes: {8 * size / seconds:.0f} bit/s" if seconds else "",
             "speed": f"{speed} real time" if speed else "",
             "skipped": f"{skipped} that exist" if skipped else "",
-            "written": "\n           ".join(map(str, written)),
+            "written": "\n           ".join(printable(path) for path in written),
         }
         print("\n".join(f"{name:10} {text}" for name, text in lines.items() if text))
-    elif skipped and not failures:
+    elif skipped and not failures and not quiet:
         print(f"skipped    {skipped} that exist: nothing to do")
     for job, _, facts in outcomes:
         for problem in [] if isinstance(facts, str) else facts.problems:
-            print(f"recovered  {job.source}: {problem}", file=sys.stderr)
+            print(f"recovered  {printable(_name(job.source))}: {printable(problem)}", file=sys.stderr)
+    for line in found.report():
+        print(f"left out   {printable(line)}", file=sys.stderr)
     for job, why in failures:
-        print(f"failed     {job.source}: {why}", file=sys.stderr)
+        print(f"failed     {printable(_name(job.source))}: {printable(why)}", file=sys.stderr)

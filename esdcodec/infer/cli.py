@@ -5,7 +5,9 @@ stopped by Ctrl-C and by SIGTERM, with no half file left.
 """
 
 import argparse
+import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +20,8 @@ from ..workers import SIGNALS, stop
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"
-AUDIO_FORMATS = ("wav", "flac", "ogg")
+CODE_FORMATS = ("esd", "npy")
+AUDIO_FORMATS = ("wav", "flac", "mp3", "ogg", "opus")
 EXIT_CODES = "exit codes: 0 all done, 1 some files failed (named at the end), 2 wrong command, 130/143 stopped"
 
 
@@ -54,7 +57,7 @@ def _add_n_quantizers(command: argparse.ArgumentParser) -> None:
 def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) -> None:
     group = command.add_argument_group("files")
     command.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
-    group.add_argument("-o", "--output", help=output or "file, folder, or - (default: beside the source)")
+    group.add_argument("-o", "--output", help=output or "file, folder/, or - for a pipe (default: beside the source)")
     _add_existing(group)
     group.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores (default: 1)")
 
@@ -72,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = main.add_subparsers(dest="command", required=True)
 
-    sources = "files, folders (mirrored), globs, lists of paths (.lst, .txt), or - for a pipe"
+    sources = "files, folders (mirrored), globs, lists of paths (.lst, or @FILE), or - for a pipe"
     command = _command(
         commands,
         "encode",
@@ -85,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_files(command, sources, None)
     _add_n_quantizers(command)
-    command.add_argument("--format", choices=("esd", "npy"), default="esd", help="npy: the codes alone, [n, L]")
+    command.add_argument(
+        "--format", choices=CODE_FORMATS, help="npy: the codes alone, [n, L] (default: that of --output, or esd)"
+    )
     _add_model(command)
     command.set_defaults(run=run_encode)
 
@@ -94,12 +99,15 @@ def parser() -> argparse.ArgumentParser:
         "decode",
         ".esd files to audio",
         """  esdcodec decode talk.esd                          writes talk.wav, at the recording's own rate
+  esdcodec decode talk.esd -o talk.mp3              the format that the name says
   esdcodec decode coded/ -o decoded --format flac   a folder, mirrored
   esdcodec decode damaged.esd --recover             what is lost is silent, and told
   esdcodec encode - < talk.wav | esdcodec decode - > decoded.wav""",
     )
     _add_files(command, sources, None)
-    command.add_argument("--format", choices=AUDIO_FORMATS, default="wav", help="of what is written")
+    command.add_argument(
+        "--format", choices=AUDIO_FORMATS, help="of what is written (default: that of --output, or wav)"
+    )
     command.add_argument("--sample-rate", type=int, help="Hz of what is written (default: the recording's)")
     command.add_argument("--recover", action="store_true", help="decode what is whole of a damaged file")
     _add_model(command)
@@ -180,20 +188,23 @@ def run_encode(args: argparse.Namespace) -> int:
     from .batch import run
     from .tasks import Encode
 
-    task = Encode(**_model_of(args), n_quantizers=args.n_quantizers, format=args.format)
-    return run(args, task, EXTENSIONS, f".{args.format}")
+    task = Encode(**_model_of(args), n_quantizers=args.n_quantizers, format=_format_of(args, CODE_FORMATS))
+    return run(args, task, EXTENSIONS, CODE_FORMATS)
 
 
 def run_decode(args: argparse.Namespace) -> int:
     from .batch import run
+    from .sinks import FORMATS
     from .tasks import Decode
 
     if args.sample_rate is not None and args.sample_rate <= 0:
         raise UsageError(f"--sample-rate {args.sample_rate} must be a positive number of Hz")
-    if args.output == "-" and args.format != "wav":
-        raise UsageError("a pipe takes wav alone: leave --format out")
-    task = Decode(**_model_of(args), format=args.format, sample_rate=args.sample_rate, recover=args.recover)
-    return run(args, task, (".esd",), f".{args.format}")
+    format = _format_of(args, AUDIO_FORMATS)
+    rates = FORMATS[format].rates
+    if args.sample_rate and rates and args.sample_rate not in rates:
+        raise UsageError(f"--sample-rate {args.sample_rate}: {format} has {', '.join(map(str, rates))} Hz alone")
+    task = Decode(**_model_of(args), format=format, sample_rate=args.sample_rate, recover=args.recover)
+    return run(args, task, (".esd",), AUDIO_FORMATS)
 
 
 def run_roundtrip(args: argparse.Namespace) -> int:
@@ -209,7 +220,7 @@ def run_roundtrip(args: argparse.Namespace) -> int:
         n_quantizers=args.n_quantizers,
         picture=args.plot or (demonstration and find_spec("matplotlib") is not None),
     )
-    code = run(args, task, EXTENSIONS, ".wav", folder=True)
+    code = run(args, task, EXTENSIONS, ())
     if demonstration and not args.json:
         print("The published model, of 110 M parameters, sounds better: add `--model 25hz_v1` (downloads 0.4 GB once).")
     return code
@@ -221,7 +232,19 @@ def run_transcode(args: argparse.Namespace) -> int:
 
     if args.output is None:
         raise UsageError("say with --output where to write")
-    return run(args, Transcode(args.n_quantizers), (".esd",), ".esd")
+    return run(args, Transcode(args.n_quantizers), (".esd",), ("esd",))
+
+
+def _format_of(args: argparse.Namespace, formats: Sequence[str]) -> str:
+    """The format that --output names by its extension, or --format, or the first one."""
+    from .batch import names_folder
+
+    named = "" if args.output is None or names_folder(args.output) else Path(args.output).suffix[1:].lower()
+    if named not in formats:
+        return str(args.format or formats[0])
+    if args.format not in (None, named):
+        raise UsageError(f"--output {args.output} and --format {args.format} are two formats: leave one out")
+    return named
 
 
 def _model_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -241,18 +264,22 @@ def _model_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_info(args: argparse.Namespace) -> int:
     from .bitstream import BitstreamError
-    from .files import find_jobs
+    from .files import find_jobs, printable
     from .info import describe, table
 
-    failed = 0
-    for job in find_jobs(args.sources, (".esd",)):
+    found = find_jobs(args.sources, (".esd",))
+    failed = {str(path): why for path, why in found.failed.items()}
+    for job in found:
         try:
             facts = describe(job.source, check=args.check)
-        except (BitstreamError, OSError) as error:
-            failed += 1
-            print(f"failed     {job.source}: {error}", file=sys.stderr)
+        except Exception as error:
+            failed[str(job.source)] = str(error) if isinstance(error, BitstreamError | OSError) else repr(error)
             continue
-        print(json.dumps(facts) if args.json else table(facts), flush=True)
+        print(json.dumps(facts) if args.json else printable(table(facts), keep="\n"), flush=True)
+    for line in found.report():
+        print(f"left out   {printable(line)}", file=sys.stderr)
+    for source, why in failed.items():
+        print(f"failed     {printable(source)}: {printable(why)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -290,6 +317,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ..evaluation.cli import run
     else:
         run = args.run
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
     handlers = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         return run(args)
@@ -297,6 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         raise
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
         return 1
     except (UsageError, OSError, ValueError, RuntimeError) as error:  # no such model, no place to write
         print(f"esdcodec: {error}", file=sys.stderr)

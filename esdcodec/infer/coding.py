@@ -1,22 +1,19 @@
 """Audio to `.esd` and back, file to file, in memory that does not grow with their length."""
 
-import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
 import torch
-from numpy.typing import NDArray
 
 from ..audio import AudioFileError, Resampler, Waveform, opened
 from ..model_codec.codec import ESDCodec
 from ..model_codec.streaming import StreamDecoder
 from .bitstream import BitstreamError, Block, Header, PipeReader, Reader, Writer
+from .sinks import MakeSink
 
 
 @dataclass
@@ -99,7 +96,7 @@ def _gathered(blocks: Iterator[Waveform], size: int) -> Iterator[Waveform]:
 def decode_file(
     codec: ESDCodec,
     source: BinaryIO,
-    sink: "Callable[[int, int | None], Sink]",
+    sink: MakeSink,
     *,
     sample_rate: int | None = None,
     recover: bool = False,
@@ -205,43 +202,3 @@ class _Decoding:
         waveform: Waveform = function(*inputs)[0, 0].cpu().numpy()
         self.seconds += time.perf_counter() - started
         return waveform
-
-
-# ---- where decoded audio goes ----------------------------------------------------------------------------------------
-
-Write = Callable[[Waveform], None]
-Sink = AbstractContextManager[Write]
-
-
-def file_sink(target: BinaryIO, format: str) -> Callable[[int, int | None], Sink]:
-    """Into a file as 16-bit audio of a soundfile format such as WAV or FLAC."""
-
-    @contextmanager
-    def sink(rate: int, n_samples: int | None) -> Iterator[Write]:
-        with soundfile.SoundFile(target, "w", rate, 1, "PCM_16", format=format) as file:
-            yield lambda waveform: file.write(_pcm16(waveform))
-
-    return sink
-
-
-def pipe_sink(target: BinaryIO) -> Callable[[int, int | None], Sink]:
-    """Into a pipe as 16-bit wav, whose header says the length where it is known before."""
-
-    @contextmanager
-    def sink(rate: int, n_samples: int | None) -> Iterator[Write]:
-        size = min(2**32 - 1, 2 * n_samples) if n_samples is not None else 2**32 - 1  # the largest: until it ends
-        riff = struct.pack("<4sI4s", b"RIFF", min(2**32 - 1, size + 36), b"WAVE")
-        target.write(riff + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16))
-        target.write(struct.pack("<4sI", b"data", size))
-        yield lambda waveform: _write(target, _pcm16(waveform).astype("<i2").tobytes())
-        target.flush()
-
-    return sink
-
-
-def _write(target: BinaryIO, data: bytes) -> None:
-    target.write(data)
-
-
-def _pcm16(waveform: Waveform) -> NDArray[np.int16]:
-    return (np.clip(waveform, -1, 1) * 32767).round().astype(np.int16)

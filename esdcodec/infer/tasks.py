@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 import numpy as np
 
 from ..audio import probe
-from .bitstream import Reader, transcode
-from .files import spooled, whole_file
+from .bitstream import Reader, read_header, transcode
+from .files import is_stream, open_source, output, spooled, whole_file
 
 if TYPE_CHECKING:
     import torch
 
     from ..model_codec.codec import ESDCodec
-    from .coding import Sink
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,10 @@ class Facts:
 class Task:
     """Base of all tasks.
 
-    `run` makes the files `targets`, one for each of `suffixes`; `pipe` goes from one stream to another.
+    `run` makes of a file the files `targets`, one for each of `suffixes`. Where `takes_pipes`, all may be pipes too.
     """
+
+    takes_pipes: ClassVar[bool] = True
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -61,9 +62,6 @@ class Task:
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
         raise NotImplementedError
-
-    def pipe(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        raise ValueError("this command takes no pipe: give it files")
 
 
 @dataclass
@@ -113,26 +111,20 @@ class Encode(ModelTask):
         return _model_line(self.codec, self.n_quantizers)
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
-        with whole_file(targets[0]) as target:
-            return self._encode(source, target)
-
-    def pipe(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        with spooled(source) as file:  # soundfile must seek
-            return self._encode(file, target)
-
-    def _encode(self, source: Path | BinaryIO, target: BinaryIO) -> Facts:
         from .coding import encode_file
 
-        if self.format == "esd":
-            done = encode_file(self.codec, source, target, self.n_quantizers, self.pieces)
-            size = done.bytes
-        else:
-            coded = io.BytesIO()
-            done = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces)
-            codes = Reader(coded).read()
-            narrow = codes.astype(np.min_scalar_type(-max(self.codec.codebook_sizes)))  # int16 for 14 bit
-            np.save(target, narrow)
-            size = narrow.nbytes
+        with output(targets[0]) as target, _seekable(source) as audio:
+            if self.format == "esd":
+                done = encode_file(self.codec, audio, target, self.n_quantizers, self.pieces)
+                size = done.bytes
+            else:
+                coded, array = io.BytesIO(), io.BytesIO()
+                done = encode_file(self.codec, audio, coded, self.n_quantizers, self.pieces)
+                codes = Reader(coded).read()
+                narrow = codes.astype(np.min_scalar_type(-max(self.codec.codebook_sizes)))  # int16 for 14 bit
+                np.save(array, narrow)
+                target.write(array.getbuffer())
+                size = narrow.nbytes
         return Facts(done.audio_seconds, size, encode_seconds=done.network_seconds)
 
 
@@ -152,29 +144,29 @@ class Decode(ModelTask):
         return f"{self.codec.name} on {self.codec.device}"
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
-        from .coding import file_sink
-
-        with open(source, "rb") as file, whole_file(targets[0]) as target:
-            return self._decode(file, file_sink(target, self.format), source.stat().st_size)
-
-    def pipe(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        from .coding import pipe_sink
-
-        with spooled(source) if self.recover else nullcontext(source) as file:
-            return self._decode(file, pipe_sink(target), 0)
-
-    def _decode(self, source: BinaryIO, sink: Callable[[int, int | None], Sink], coded_bytes: int) -> Facts:
         from .coding import decode_file
+        from .sinks import FORMATS, sink_into
 
-        done = decode_file(
-            self.codec, source, sink, sample_rate=self.sample_rate, recover=self.recover, pieces=self.pieces
-        )
-        return Facts(done.audio_seconds, coded_bytes, decode_seconds=done.network_seconds, problems=done.problems)
+        with ExitStack() as stack:
+            file = stack.enter_context(open_source(source))
+            if not file.seekable() and (self.recover or FORMATS[self.format].rates):
+                file = stack.enter_context(spooled(file))
+            rate = self.sample_rate
+            if rate is None and FORMATS[self.format].rates:
+                rate = FORMATS[self.format].nearest_rate(read_header(file).original_rate)
+                file.seek(0)
+            target = stack.enter_context(output(targets[0]))
+            sink = sink_into(target, self.format)
+            done = decode_file(self.codec, file, sink, sample_rate=rate, recover=self.recover, pieces=self.pieces)
+            size = file.seek(0, io.SEEK_END) if file.seekable() else 0
+        return Facts(done.audio_seconds, size, decode_seconds=done.network_seconds, problems=done.problems)
 
 
 @dataclass
 class Roundtrip(ModelTask):
     """Audio to `.esd` and back to wav, with a picture if wanted."""
+
+    takes_pipes = False
 
     n_quantizers: int
     picture: bool
@@ -198,13 +190,14 @@ class Roundtrip(ModelTask):
     def run(self, source: Path, targets: list[Path]) -> Facts:
         import torch
 
-        from .coding import decode_file, encode_file, file_sink
+        from .coding import decode_file, encode_file
+        from .sinks import sink_into
 
         with ExitStack() as stack:
             decoded, coded, *picture = (stack.enter_context(whole_file(target)) for target in targets)
             encoding = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces)
             rate = self.codec.sample_rate
-            decoding = decode_file(self.codec, coded, file_sink(decoded, "WAV"), sample_rate=rate, pieces=self.pieces)
+            decoding = decode_file(self.codec, coded, sink_into(decoded, "wav"), sample_rate=rate, pieces=self.pieces)
             if picture:
                 self._draw(source, picture[0], "png", torch.from_numpy(Reader(coded).read())[None])
         return Facts(encoding.audio_seconds, encoding.bytes, encoding.network_seconds, decoding.network_seconds)
@@ -250,17 +243,24 @@ class Transcode(Task):
         return (".esd",)
 
     def run(self, source: Path, targets: list[Path]) -> Facts:
-        with open(source, "rb") as file, whole_file(targets[0]) as target:
-            return self._transcode(file, target)
-
-    def pipe(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        with spooled(source) as file:
-            return self._transcode(file, target)
-
-    def _transcode(self, source: BinaryIO, target: BinaryIO) -> Facts:
-        reader = Reader(source)
-        size = transcode(reader, target, self.n_quantizers)
+        with ExitStack() as stack:
+            file = stack.enter_context(open_source(source))
+            if not file.seekable():
+                file = stack.enter_context(spooled(file))
+            target = stack.enter_context(output(targets[0]))
+            reader = Reader(file)
+            size = transcode(reader, target, self.n_quantizers)
         return Facts(reader.duration, size)
+
+
+@contextmanager
+def _seekable(source: Path) -> Iterator[Path | BinaryIO]:
+    """A file; of what a pipe gives, a copy that can seek, as soundfile must."""
+    if not is_stream(source):
+        yield source
+        return
+    with open_source(source) as stream, spooled(stream) as file:
+        yield file
 
 
 def _model_line(codec: ESDCodec, n_quantizers: int) -> str:

@@ -199,20 +199,53 @@ class TestSources:
         assert main(["roundtrip", str(tmp_path / "some.lst"), "--model", model, "--output", str(tmp_path / "o")]) == 1
         assert "some.lst: cannot be read as audio" in capsys.readouterr().err
 
-    def test_two_files_never_share_an_output(self, model, tmp_path, capsys):
-        files = [str(write(tmp_path / name)) for name in ("a.wav", "a.flac")]
-        assert main(["encode", *files, "--model", model, "--output", str(tmp_path / "out")]) == 1
-        assert "would replace that of" in capsys.readouterr().err
+    def test_two_files_of_one_name_keep_their_extensions(self, model, tmp_path, capsys):
+        files = [str(write(tmp_path / name, seconds=seconds)) for name, seconds in (("a.wav", 0.3), ("a.flac", 0.5))]
+        args = ["--model", model, "--output", str(tmp_path / "out"), "--skip-existing"]
+        assert main(["encode", files[0], *args]) == 0  # whether they are coded together or one by one
+        assert main(["encode", *files, *args]) == 0
+        assert main(["encode", *files, *args]) == 0
+        assert "2 that exist" in capsys.readouterr().out
+        assert {file.name for file in (tmp_path / "out").iterdir()} == {"a.wav.esd", "a.flac.esd"}
+        for name, n_frames in (("a.wav", 60), ("a.flac", 100)):
+            with open(tmp_path / f"out/{name}.esd", "rb") as file:
+                assert Reader(file).n_frames == n_frames
 
-    def test_what_is_no_audio_is_refused_before_a_model_is_loaded(self, tmp_path, capsys):
-        (tmp_path / "in").mkdir()
-        (tmp_path / "in/notes.mp3").write_text("words, and no sound at all\n" * 100)
-        (tmp_path / "in/empty.wav").touch()
-        for command in ("encode", "roundtrip"):
-            assert main([command, str(tmp_path / "in"), "--model", "no such model"]) == 1
-            told = capsys.readouterr().err
-            assert told.count("cannot be read as audio") == 2
-            assert "no such model" not in told
+    def test_two_files_that_would_share_an_output_fail_each_time(self, model, tmp_path, capsys):
+        files = [str(write(tmp_path / name)) for name in ("x/a.wav", "y/a.wav")]
+        for _ in range(2):
+            assert main(["encode", *files, "--model", model, "-o", str(tmp_path / "out"), "--skip-existing"]) == 1
+            assert f"y/a.wav: its output {tmp_path}/out/a.esd would replace that of" in capsys.readouterr().err
+
+    def test_a_file_that_is_named_twice_is_coded_once(self, model, tmp_path):
+        source = str(write(tmp_path / "a.wav"))
+        assert main(["encode", source, source, "--model", model]) == 0
+
+    def test_transcripts_beside_recordings_are_no_lists(self, model, tmp_path, capsys):
+        source = write(tmp_path / "in/a.wav")
+        text = tmp_path / "in/a.txt"
+        text.write_text("what is said in it\n")
+        assert main(["encode", str(source), str(text), "--model", model]) == 0
+        assert f"no audio, beside a recording of the same name: 1 ({text})" in capsys.readouterr().err
+        alone = tmp_path / "alone.txt"
+        alone.write_text("in/a.wav\n")
+        assert main(["encode", str(alone), "--model", model]) == 1
+        assert f"say @{alone}" in capsys.readouterr().err
+        assert main(["encode", f"@{alone}", "--model", model, "--overwrite"]) == 0
+
+    def test_what_is_left_out_is_counted_and_what_cannot_be_read_fails(self, model, tmp_path, capsys):
+        write(tmp_path / "in/a.wav")
+        (tmp_path / "in/notes.md").write_text("notes")
+        assert main(["encode", str(tmp_path / "in"), "--model", model]) == 0
+        assert "left out   extension .md: 1 (" in capsys.readouterr().err
+        (tmp_path / "in/gone.wav").symlink_to("nowhere.wav")
+        os.mkfifo(tmp_path / "in/pipe.wav")
+        assert main(["encode", str(tmp_path / "in"), "--model", model, "--overwrite", "--json"]) == 1
+        output, errors = capsys.readouterr()
+        *files, summary = map(json.loads, output.splitlines())
+        assert {Path(file["source"]).name for file in files if "error" in file} == {"gone.wav", "pipe.wav"}
+        assert (summary["files"], summary["failed"], list(summary["left_out"].values())) == (1, 2, ["extension .md"])
+        assert "gone.wav: link to nothing" in errors
 
     def test_jobs_mirror_the_folder_below_its_name(self, tmp_path):
         write(tmp_path / "in/x/a.wav")
