@@ -150,6 +150,8 @@ def _plan(
     for job in found.jobs:
         stem = job.source.parent / job.target.name if args.output is None else Path(args.output) / job.target
         targets = [into] if into else [stem.with_name(stem.name + each) for each in task.suffixes]
+        for target in targets:
+            found.left_out.pop(target, None)  # an earlier result beside its source
         first = taken.setdefault(targets[0], job.source)
         if first is not job.source and os.path.realpath(first) == os.path.realpath(job.source):
             continue  # it was named twice
