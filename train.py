@@ -3,12 +3,12 @@
 import hydra
 from omegaconf import DictConfig
 
-from esdcodec.training.trainer import Trainer
+from esdcodec.training.setup import train
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="esdcodec_train")
 def main(config: DictConfig) -> None:
-    Trainer(config).run()
+    train(config)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Every row is a process of its own on the device that there is (small sizes on a CPU), trained on synthetic shards with
 the discriminators of the model, or small ones where it has none. `rest` is what of the whole step is none of the parts:
-the codec's losses and backward pass, the judgement, the optimizers. `peak` is the share of the arithmetic that one
-large matrix product reaches on this device in this precision, in the same process.
+the codec's losses and backward pass, its adversarial pass, the optimizers. `peak` is the share of the arithmetic that
+one large matrix product reaches on this device in this precision, in the same process.
 """
 
 import argparse
@@ -63,8 +63,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
     from esdcodec.config import config_folder
     from esdcodec.model_codec.losses import discriminator_loss
-    from esdcodec.training.interruption import Interruption
-    from esdcodec.training.trainer import Trainer
+    from esdcodec.training.setup import make_trainer
 
     precision, tf32, _ = MODES[args.one]
     size, length = args.batch[0].split("x")
@@ -84,30 +83,30 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         if args.model == "25hz_nano":
             overrides.append(f"model.discriminator={SMALL}")
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-            trainer = Trainer(compose("esdcodec_train", overrides=overrides))
+            trainer = make_trainer(compose("esdcodec_train", overrides=overrides))
         device = trainer.accelerator.device
-        trainer.interruption = Interruption()
-        batches = trainer.training.batches(0)
+        objective = trainer.task.objective
+        batches = trainer.data.batches(0)
         batch = next(batches).to(device)
         n_quantizers = torch.full((int(size),), 3, device=device)
 
         def forward() -> torch.Tensor:
             with trainer.accelerator.autocast():
-                return trainer.codec(batch.audio, n_quantizers).audio
+                return objective.codec.network(batch.audio, n_quantizers).audio
 
         fake = forward().detach()
 
         def discriminator_step() -> None:
-            trainer.accelerator.backward(discriminator_loss(*trainer._discriminate(batch.audio, fake)))
+            trainer.accelerator.backward(discriminator_loss(*objective.adversarial.discriminate(batch.audio, fake)))
 
         row = {"forward": seconds(forward, args.steps), "discriminator": seconds(discriminator_step, args.steps)}
-        row["teacher"] = seconds(lambda: trainer.teacher(**batch.teacher_inputs), args.steps) if args.teacher else 0.0
+        row["teacher"] = seconds(lambda: objective.teacher(**batch.teacher_inputs), args.steps) if args.teacher else 0.0
         trainer.window.clear()
-        row["whole"] = seconds(lambda: trainer._take_step(batches), args.steps)
+        row["whole"] = seconds(lambda: trainer.take_step(batches), args.steps)
         row["loader"] = trainer.window.waited / (args.steps + 2)
         with FlopCounterMode(display=False) as counter:
             if not torch.compiler.is_compiling() and MODES[args.one][2] == "no":
-                trainer._take_step(batches)
+                trainer.take_step(batches)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         row["peak"] = counter.get_total_flops() / row["whole"] / matmul_peak(device, dtype)
         if device.type == "cuda":

@@ -1,14 +1,12 @@
-"""The objective: what the codec and its discriminators are trained for, as a table of name -> scalar."""
+"""Formulas of the objective: distances of audio, of spectra, of latents, and what discriminators see."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .codec import Reconstruction
-from .spectral import centred_magnitude, decimate, frame_spectrum, mel_filters
+from .spectral import centred_magnitude, mel_filters
 
 Maps = Sequence[Sequence[Tensor]]  # of each sub-discriminator, the score last
 
@@ -74,50 +72,3 @@ def feature_matching_loss(real: Maps, fake: Maps) -> Tensor:
 
 def _zero(maps: Maps) -> Tensor:
     return maps[0][-1].new_zeros(())
-
-
-def reconstruction_losses(
-    output: Reconstruction,
-    audio: Tensor,
-    sample_rate: int,
-    subband_sample_rate: int,
-    *,
-    semantic_only: bool = False,
-) -> dict[str, Tensor]:
-    """The terms that need neither teacher nor discriminator, unweighted.
-
-    Args:
-        output: what the codec made of `audio`.
-        audio: ``[B, 1, T]`` at `sample_rate`.
-        subband_sample_rate: of `output.subband`.
-        semantic_only: whether this step left out all acoustic codes, which adds the term `low_band_mel`.
-    """
-    n_bins = output.subband_magnitude.shape[1]
-    hop_length = (n_bins - 1) // 2
-    subband = decimate(audio[:, 0], sample_rate // subband_sample_rate)
-    n_samples = min(subband.shape[-1], output.subband.shape[-1])
-    losses = {
-        **output.losses,
-        "mel": mel_loss(output.audio, audio, sample_rate, WINDOWS),
-        "condition_mel": mel_loss(
-            output.subband[..., :n_samples], subband[:, None, :n_samples], subband_sample_rate, SUBBAND_WINDOWS
-        ),
-        "condition_magnitude": magnitude_loss(
-            output.subband_magnitude, frame_spectrum(subband, 4 * hop_length, hop_length).abs()
-        ),
-    }
-    if semantic_only:
-        losses["low_band_mel"] = mel_loss(output.audio, audio, sample_rate, LOW_BAND_WINDOWS, low_band=0.1)
-    return losses
-
-
-def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, Any]) -> Tensor:
-    """Σ weight · loss.
-
-    Raises:
-        KeyError: a loss has no weight; give it one in `trainer.loss_weights`, 0 if it is not wanted.
-    """
-    missing = sorted(set(losses) - set(weights))
-    if missing:
-        raise KeyError(f"no weight for {', '.join(missing)} in trainer.loss_weights; give it one (0 leaves it out)")
-    return torch.stack([weights[name] * value for name, value in losses.items()]).sum()

@@ -1,8 +1,8 @@
-"""What a run shows of itself: averages over a window, a line to read, the names of diseases, sounds, pictures."""
+"""What a run shows of itself: averages over a window, a line to read, sounds and their spectrograms."""
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,31 +10,20 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..model_codec.usage import CodebookUsage
-
-COLLAPSED = 0.01  # a healthy semantic codebook's perplexity is above this share of what the window could show
-DOMINATED = 0.9  # D(real) − D(fake) of discriminators that are never fooled
 STARVED = 0.2  # share of the time spent waiting for data
-SHOWN = {  # in the progress line
-    "loss/total": "loss",
-    "loss/mel": "mel",
-    "loss/distillation": "distillation",
-    "loss/semantic_commitment": "commitment",
-    "discriminator/real": "D(real)",
-    "discriminator/fake": "D(fake)",
-}
+
+Sounds = Mapping[str, tuple[np.ndarray, int]]  # name -> waveform [T] and its rate
 
 
 class Window:
     """Collects what the steps since the last log line say."""
 
-    def __init__(self, codebook_sizes: Sequence[int], device: torch.device) -> None:
-        self.usage = CodebookUsage(codebook_sizes, device)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.clear()
 
     def clear(self) -> None:
         self.scalars: dict[str, list[Tensor]] = defaultdict(list)
-        self.usage.clear()
         self.started = time.perf_counter()
         self.waited = 0.0  # seconds for data
         self.audio_seconds = 0.0  # of all ranks
@@ -45,54 +34,32 @@ class Window:
             self.scalars[name].append(value.detach().float())
 
     def summary(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over the window and all ranks, codebook usage and speed."""
+        """Means over the window and all ranks, and speed."""
         elapsed = max(time.perf_counter() - self.started, 1e-9)
         names = sorted(self.scalars)
         means = [torch.stack(self.scalars[name]).mean() for name in names]
-        own = torch.stack([*means, torch.tensor(self.waited / elapsed, device=accelerator.device).float()])
+        own = torch.stack([*means, torch.tensor(self.waited / elapsed, device=self.device).float()])
         values = dict(zip([*names, "data/wait"], accelerator.reduce(own, "mean").tolist()))
-
-        self.usage.counts = accelerator.reduce(self.usage.counts, "sum")
-        for i, (used, perplexity) in enumerate(zip(self.usage.used(), self.usage.perplexity())):
-            name = "semantic" if i == 0 else f"acoustic_{i}"
-            values |= {f"usage/{name}": used, f"perplexity/{name}": perplexity}
         return {
             **values,
             "speed/steps_per_second": self.steps / elapsed,
             "speed/audio_seconds_per_second": self.audio_seconds / elapsed,
         }
 
-    def diseases(self, values: Mapping[str, float], *, quantized: bool = True) -> list[str]:
-        """What is wrong with a run of which `summary` says this, and what helps.
 
-        While it is trained past the quantizers (not `quantized`), what codes there would be tells nothing.
-        """
-        found = []
-        entries, shown = self.usage.sizes[0], min(self.usage.sizes[0], self.usage.frames)
-        perplexity = values["perplexity/semantic"]
-        if quantized and perplexity < COLLAPSED * shown:
-            found.append(
-                f"semantic codebook collapse: {perplexity:.1f} entries are as good as in use, of {entries}. Distil "
-                "from a teacher, or set trainer.continuous_steps and trainer.fit_batches; a lower learning rate and "
-                "longer warm-up help"
-            )
-        real, fake = values.get("discriminator/real", 0.0), values.get("discriminator/fake", 0.0)
-        if real - fake > DOMINATED:
-            found.append(
-                f"discriminator dominance: D(real) {real:.2f}, D(fake) {fake:.2f}, so the codec learns nothing from "
-                "them. Lower trainer.discriminator.lr, or raise trainer.discriminator_start"
-            )
-        if values["data/wait"] > STARVED:
-            found.append(
-                f"data starvation: {100 * values['data/wait']:.0f} % of the time is spent waiting for data. Raise "
-                "data.num_workers, or put the shards on a faster disk"
-            )
-        return found
+def starvation(values: Mapping[str, float]) -> list[str]:
+    """A warning where `summary` says that too much of the time is spent waiting for data."""
+    if values["data/wait"] <= STARVED:
+        return []
+    return [
+        f"data starvation: {100 * values['data/wait']:.0f} % of the time is spent waiting for data. Raise "
+        "data.num_workers, or put the shards on a faster disk"
+    ]
 
 
-def progress_line(step: int, max_steps: int, values: Mapping[str, float]) -> str:
-    """One line that a person can read."""
-    terms = "  ".join(f"{label} {values[name]:.3g}" for name, label in SHOWN.items() if name in values)
+def progress_line(step: int, max_steps: int, values: Mapping[str, float], shown: Mapping[str, str]) -> str:
+    """One line that a person can read, with the values in `shown` under their labels there."""
+    terms = "  ".join(f"{label} {values[name]:.3g}" for name, label in shown.items() if name in values)
     speed = values["speed/steps_per_second"]
     left = (max_steps - step) / max(speed, 1e-9)
     skipped = f"  skipped {values['data/skipped']:,.0f}" if values["data/skipped"] else ""
@@ -108,10 +75,10 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h"
 
 
-def log_sounds(
-    accelerator: Accelerator, sounds: Mapping[str, tuple[np.ndarray, int]], step: int, folder: str = "samples"
-) -> None:
-    """Hand sounds, ``[T]`` and their rate, to the trackers, each with a picture of its spectrogram."""
+def log_sounds(accelerator: Accelerator, sounds: Sounds, step: int, folder: str = "samples") -> None:
+    """Hand sounds to the trackers, each with a picture of its spectrogram."""
+    if not sounds:
+        return
     from ..infer.plot import spectrogram_image
 
     for name, (waveform, rate) in sounds.items():

@@ -1,16 +1,22 @@
-"""AdamW, and Muon for the convolutions of encoder, decoder and discriminators."""
+"""How a network learns: AdamW, Muon for convolutions, the schedule of the learning rate, the moving average."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..model_codec.decoder import Decoder
 from ..model_codec.discriminator import Discriminator
 from ..model_codec.encoder import Encoder
 from ..model_codec.layers import Conv1d, Conv2d, ConvTranspose1d
+from .settings import OptimizerSettings
 
 _ITERATION = 3.4445, -4.7750, 2.0315  # of Newton and Schulz, for singular values of 0.7 to 1.2 after five steps
 
@@ -21,13 +27,14 @@ class Muon(AdamW):
     AdamW follows the few directions that all examples agree on, which for an encoder of speech is how loud a band is,
     long before those that few ask for, such as pitch. Muon replaces the momentum of a weight matrix by the nearest
     orthogonal matrix. It is used for `directions`, the v of weight-normalised convolutions, whose length means
-    nothing: it is kept at 1 for each output channel, so that `turn`, the learning rate of these, is the angle in
-    radians by which a step turns a channel's weights. All other parameters take AdamW's step.
+    nothing: it is kept at 1 for each output channel, so that `muon_lr`, the learning rate of these, is the angle in
+    radians by which a step rotates a channel's weights. All other parameters take AdamW's step.
     """
 
-    def __init__(self, directions: Iterable[Tensor], others: Iterable[Tensor], *, turn: float, **adamw: Any) -> None:
+    def __init__(self, directions: Iterable[Tensor], others: Iterable[Tensor], *, muon_lr: float, **adamw: Any) -> None:
         directions = list(directions)
-        super().__init__([{"params": others}, {"params": directions, "lr": turn, "muon": True}], **adamw)
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": directions, "lr": muon_lr, "muon": True}]
+        super().__init__(groups, **adamw)
         for direction in directions:
             _to_unit_length(direction)
 
@@ -37,13 +44,13 @@ class Muon(AdamW):
         gradients = [p.grad for p, _ in directions]
         for p, lr in directions:
             if p.grad is not None:
-                self._turn(p, p.grad, lr)
+                self._rotate(p, p.grad, lr)
             p.grad = None  # AdamW passes over it
         super().step()
         for (p, _), gradient in zip(directions, gradients):
             p.grad = gradient
 
-    def _turn(self, direction: Tensor, gradient: Tensor, angle: float) -> None:
+    def _rotate(self, direction: Tensor, gradient: Tensor, angle: float) -> None:
         state = self.state[direction]
         if not state:
             state["step"] = torch.zeros(())  # AdamW's loading of a state asks for it
@@ -73,7 +80,7 @@ def _to_unit_length(direction: Tensor) -> None:
 
 
 def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -> AdamW:
-    """AdamW, or `Muon` that turns the weights of encoders, decoders and discriminators by `muon_lr` radians a step.
+    """AdamW, or `Muon` that rotates the weights of encoders, decoders and discriminators by `muon_lr` radians a step.
 
     Not those of one output channel, where it would be a step of fixed length.
     """
@@ -89,4 +96,62 @@ def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -
         and layer.weight_v.requires_grad
         and len(layer.weight_v) > 1
     }
-    return Muon(directions.values(), [p for p in parameters if id(p) not in directions], turn=muon_lr, **adamw)
+    return Muon(directions.values(), [p for p in parameters if id(p) not in directions], muon_lr=muon_lr, **adamw)
+
+
+def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, decay_steps: int, final_ratio: float) -> LambdaLR:
+    """Linear warm-up over `warmup_steps`, then half a cosine down to `final_ratio` of the rate at `decay_steps`."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / max(1, decay_steps - warmup_steps))
+        return final_ratio + (1 - final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)
+
+
+@dataclass
+class Learner:
+    """A network that learns, and what moves its weights. Checkpoints hold all of it."""
+
+    name: str  # in the log: `lr/NAME`, `grad_norm/NAME`
+    network: Any  # as Accelerate wraps it: what a forward pass that is trained goes through
+    unwrapped: Any
+    optimizer: Any
+    schedule: LambdaLR
+    average: AveragedModel | None = None  # of the weights
+
+    @classmethod
+    def make(cls, accelerator: Accelerator, name: str, network: nn.Module, settings: OptimizerSettings) -> "Learner":
+        """Give `network` to the device and the other processes, with an optimizer and a schedule by `settings`."""
+        optimizer = make_optimizer(
+            network,
+            muon_lr=settings.muon_lr,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        schedule = warmup_cosine(
+            optimizer,
+            warmup_steps=settings.warmup_steps,
+            decay_steps=settings.decay_steps,
+            final_ratio=settings.final_lr / settings.lr,
+        )
+        wrapped, optimizer = accelerator.prepare(network, optimizer)
+        accelerator.register_for_checkpointing(schedule)
+        return cls(name, wrapped, accelerator.unwrap_model(wrapped, keep_torch_compile=False), optimizer, schedule)
+
+    def keep_average(self, accelerator: Accelerator, decay: float) -> None:
+        """Keep an exponential moving average of the weights from now on."""
+        self.average = AveragedModel(self.unwrapped, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        accelerator.register_for_checkpointing(self.average)
+
+    def update_average(self) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.unwrapped)
+
+    @property
+    def averaged(self) -> Any:
+        """What is validated and exported: the moving average, where there is one."""
+        return self.average.module if self.average is not None else self.unwrapped

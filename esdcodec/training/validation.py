@@ -1,9 +1,12 @@
-"""What a codec makes of speech that it was not trained on."""
+"""What a codec makes of speech that it was not trained on: scores, and sounds to listen to."""
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import islice
 
 import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
 from torch import Tensor
 
 from ..dataset.batch import Batch
@@ -11,6 +14,10 @@ from ..evaluation.metrics import si_sdr, stoi
 from ..model_codec import ESDCodec
 from ..model_codec.losses import WINDOWS, mel_loss
 from ..model_codec.usage import CodebookUsage
+from .monitor import Sounds
+from .task import Validation
+
+log = get_logger(__name__)  # of the main process
 
 
 def n_quantizers_shown(codec: ESDCodec) -> list[int]:
@@ -60,3 +67,39 @@ class Scores:
     def means(self, sums: Tensor) -> dict[str, float]:
         """Mean scores by name, from the sums over all processes."""
         return {name: (s / n).item() for name, (s, n) in zip(sorted(self.sums), sums) if n > 0}
+
+
+def validate(codec: ESDCodec, batches: Iterable[Batch], accelerator: Accelerator) -> Validation | None:
+    """Scores over all ranks, from 1, 3 and all codebooks; the mel distance with 3 decides which codec is the best."""
+    codec.eval()
+    scores = Scores(codec, accelerator.device)
+    with accelerator.autocast():
+        scores.add(batches)
+    codec.train()
+    means = scores.means(accelerator.reduce(scores.as_tensor(), "sum"))
+    scores.usage.counts = accelerator.reduce(scores.usage.counts, "sum")
+    if not means:
+        log.warning("no utterance of data.validation is readable and passes data.filters: nothing validated")
+        return None
+    n = n_quantizers_shown(codec)
+    used = scores.usage.used()
+    usage = {"usage_semantic": used[0], "usage_acoustic": sum(used[1:]) / len(used[1:])}
+    return Validation(means | usage, score=means[f"mel_{n[min(1, len(n) - 1)]}"])
+
+
+@torch.no_grad()
+def sample_sounds(codec: ESDCodec, batches: Iterable[Batch], accelerator: Accelerator) -> Sounds:
+    """The first two utterances as they are and as they come out, with the condition network's subband."""
+    codec.eval()
+    sounds = {}
+    for batch in islice(batches, 1):
+        for i, audio in enumerate(batch.audio[:2].to(accelerator.device).split(1)):
+            with accelerator.autocast():
+                codes = codec.encode(audio)
+                decoded = {f"{n}_codebooks": codec.decode(codes[:, :n]) for n in n_quantizers_shown(codec)}
+                subband = codec(audio).subband
+            for name, sound in {"input": audio, **decoded, "subband": subband}.items():
+                rate = codec.subband_sample_rate if name == "subband" else codec.sample_rate
+                sounds[f"{i}_{name}"] = sound[0, 0].float().cpu().numpy(), rate
+    codec.train()
+    return sounds

@@ -57,8 +57,7 @@ from esdcodec.model_codec.losses import (
 )
 from esdcodec.model_codec.spectral import decimate, frame_spectrum
 from esdcodec.training.initialise import fit_residual_quantizer, fit_simvq, points_of
-from esdcodec.training.optimizer import make_optimizer
-from esdcodec.training.schedule import warmup_cosine
+from esdcodec.training.optimizer import make_optimizer, warmup_cosine
 
 NOISE = 0.1  # added to latents, so that what the encoder will not tell exactly is no surprise
 DITHER = 2e-4  # added to audio: most recordings have digital silence above 8 kHz

@@ -16,8 +16,6 @@ from esdcodec.model_codec.losses import (
     feature_matching_loss,
     magnitude_loss,
     mel_loss,
-    reconstruction_losses,
-    weighted_sum,
 )
 from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
 
@@ -139,19 +137,3 @@ def test_discriminator_loss_is_least_when_it_is_right(small_discriminator):
     zeros = [[torch.zeros_like(m[-1])] for m in maps]
     assert discriminator_loss(ones, zeros) == 0
     assert discriminator_loss(zeros, ones) == 6
-
-
-def test_semantic_only_steps_add_the_low_band_term(tiny_codec):
-    audio = speech(0.5)
-    output = tiny_codec(audio, 1)
-    plain = reconstruction_losses(output, audio, 24000, 12000)
-    semantic_only = reconstruction_losses(output, audio, 24000, 12000, semantic_only=True)
-    assert set(semantic_only) - set(plain) == {"low_band_mel"}
-    assert plain["acoustic_commitment"] == plain["acoustic_codebook"] == 0
-
-
-def test_a_loss_without_a_weight_is_an_error():
-    losses = {"mel": torch.tensor(2.0), "new": torch.tensor(1.0)}
-    with pytest.raises(KeyError, match=r"no weight for new in trainer\.loss_weights"):
-        weighted_sum(losses, {"mel": 15.0})
-    assert weighted_sum(losses, {"mel": 15.0, "new": 0.0, "unused": 3.0}) == 30

@@ -19,11 +19,10 @@ from esdcodec.model_codec.losses import (
     feature_matching_loss,
     magnitude_loss,
     mel_loss,
-    reconstruction_losses,
-    weighted_sum,
 )
 from esdcodec.model_codec.spectral import decimate, frame_spectrum
 from esdcodec.published import CONSTANTS, our_name
+from esdcodec.training.objective import reconstruction_losses, weighted_sum
 
 pytestmark = pytest.mark.slow
 GOLDEN = json.loads((DATA / "golden_objective.json").read_text())

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from esdcodec.config import config_folder
+from esdcodec.training.setup import make_trainer
 from esdcodec.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,8 @@ def train(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:
     torch.set_num_threads(1)
     try:
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-            trainer = Trainer(compose(config, overrides=[str(o) for o in overrides]))
-        trainer.run()
+            trainer = make_trainer(compose(config, overrides=[str(o) for o in overrides]))
+        trainer.train()
     finally:
         torch.set_num_threads(threads)
     return trainer

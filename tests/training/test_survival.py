@@ -174,7 +174,7 @@ class TestResume:
         folder, base = run
         shutil.rmtree(folder / "checkpoint-00000003")
         trainer = train(*base)
-        assert trainer.step == 3
+        assert trainer.run.progress.step == 3
         assert (folder / "checkpoint-00000003").exists()
 
     @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ class TestResume:
 
     def test_what_a_checkpoint_tells_of_its_run(self, run):
         state = json.loads((run[0] / "checkpoint-00000003/trainer.json").read_text())
-        assert state["place"] == (3 + 2) * 2  # three steps and two batches to fit the codebooks to, of two segments
+        assert state["position"] == (3 + 2) * 2  # three steps and two batches to fit the codebooks to, of two segments
         assert state["config"]["trainer"]["ema_decay"] == 0.9
         assert set(state["environment"]) == {"command", "git", "python", "platform", "packages"}
 
@@ -222,19 +222,19 @@ class TestNotFinite:
     def test_one_such_step_is_left_out(self, shards, tmp_path, monkeypatch, caplog):
         from esdcodec.training.trainer import Trainer
 
-        read = Trainer._next
+        read = Trainer.read
 
         def poisoned(trainer, batches):
-            batch = read(trainer, batches)
-            if trainer.step == 1:
+            batch, position = read(trainer, batches)
+            if trainer.run.progress.step == 1:
                 batch.audio[0, 0, 100] = float("inf")
-            return batch
+            return batch, position
 
-        monkeypatch.setattr(Trainer, "_next", poisoned)
+        monkeypatch.setattr(Trainer, "read", poisoned)
         every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.validate_every=3")
         trainer = train(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL, *every)
-        assert trainer.skipped_steps == 1
-        assert trainer.skipped_in_a_row == 0
+        assert trainer.run.progress.skipped_steps == 1
+        assert trainer.run.progress.skipped_in_a_row == 0
         assert equal(weights(tmp_path, 1), weights(tmp_path, 2))
         assert not equal(weights(tmp_path, 2), weights(tmp_path, 3))
         assert scalars(tmp_path)["skipped_steps"] == [0, 1, 1]
