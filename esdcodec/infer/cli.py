@@ -275,7 +275,7 @@ def run_info(args: argparse.Namespace) -> int:
         except Exception as error:
             failed[str(job.source)] = str(error) if isinstance(error, BitstreamError | OSError) else repr(error)
             continue
-        print(json.dumps(facts) if args.json else printable(table(facts), keep="\n"), flush=True)
+        print(json.dumps(facts) if args.json else table(facts), flush=True)
     for line in found.report():
         print(f"left out   {printable(line)}", file=sys.stderr)
     for source, why in failed.items():

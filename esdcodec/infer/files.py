@@ -165,9 +165,9 @@ def _is(path: Path, kind: Callable[[int], bool]) -> bool:
         return False
 
 
-def printable(text: object, keep: str = "") -> str:
-    """Text for a terminal: what it would not show, or obey, but for the characters to `keep`, is shown as escapes."""
-    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in str(text))
+def printable(text: object) -> str:
+    """Text for a terminal, in one line: what it would not show, or obey, is shown as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .bitstream import Reader
+from .files import printable
 
 
 def describe(file: Path, *, check: bool = False) -> dict[str, Any]:
@@ -52,4 +53,4 @@ def table(facts: dict[str, Any]) -> str:
         f"frames, {facts['frame_rate']:g} a second: {facts['bitrate']:.0f} bit/s",
         "size": f"{facts['bytes']:,} bytes in {facts['blocks']} blocks" + (", all whole" if facts["checked"] else ""),
     }
-    return "\n".join(f"{name:10} {value}" for name, value in lines.items())
+    return "\n".join(f"{name:10} {printable(value)}" for name, value in lines.items())

@@ -249,4 +249,3 @@ class TestStreams:
 
 def test_no_name_harms_a_terminal():
     assert printable("a\x1b[31m\n\udcff ü") == r"a\x1b[31m\n\udcff ü"
-    assert printable("two\nlines\r", keep="\n") == "two\nlines\\r"
