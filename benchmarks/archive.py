@@ -71,9 +71,9 @@ def main() -> None:
         for job in find_jobs([listed]):
             waveform, rate = read(job.source)
             alone = codec.encode(waveform, rate, n_quantizers=3)[0].numpy()
-            with open((work / "coded" / job.target).with_suffix(".esd"), "rb") as stream:
+            with open(work / "coded" / f"{job.target}.esd", "rb") as stream:
                 codes = Reader(stream).read()
-            decoded, decoded_rate = read((work / "decoded/coded" / job.target).with_suffix(".wav"))
+            decoded, decoded_rate = read(work / "decoded/coded" / f"{job.target}.wav")
             wrong += codes.shape != alone.shape or (decoded_rate, len(decoded)) != (rate, len(waveform))
             if codes.shape == alone.shape:
                 different_codes += int((codes != alone).sum())

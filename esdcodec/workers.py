@@ -39,11 +39,15 @@ def stop(signum: int, frame: object) -> None:
     """
     global _received
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)  # SIG_IGN for one that has come already would be told as a race
     if _held:
         _received = signum
     else:
         raise SystemExit(128 + signum)
+
+
+def _ignore(signum: int, frame: object) -> None:
+    pass
 
 
 @contextmanager

@@ -149,3 +149,24 @@ def test_a_signal_within_a_call_into_c_is_not_lost():
             signal.signal(number, handler)
     assert reached
     assert stopped.value.code == 128 + signal.SIGTERM
+
+
+def test_two_signals_at_once_stop_a_process_without_a_word():
+    script = """
+        import os, signal
+        from esdcodec.workers import SIGNALS, stop
+
+        for number in SIGNALS:
+            signal.signal(number, stop)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        finally:
+            for _ in range(10000):  # the second one is handled here
+                pass
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, check=False)
+    assert result.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert result.stderr == b""
