@@ -24,7 +24,7 @@ class Done:
     network_seconds: float  # in the codec alone
     frames: int
     bytes: int = 0  # coded
-    problems: list[str] = field(default_factory=list)  # what `recover` had to leave out
+    problems: list[str] = field(default_factory=list)  # what is missing or damaged in the source
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,15 @@ def encode_file(
 ) -> Done:
     """Encode an audio file into an `.esd` stream.
 
+    Of a file that is damaged or shorter than it states, what decodes is coded; `Done.problems` says so.
+
     Raises:
         AudioFileError: the source is no readable audio.
         ValueError: `n_quantizers` is not of this model.
     """
     spent = 0.0
-    with opened(source) as (rate, blocks):
+    problems: list[str] = []
+    with opened(source, problems=problems) as (rate, blocks):
         writer = Writer(target, header_of(codec, n_quantizers, rate))
         stream = codec.stream_encoder(
             rate, n_quantizers=n_quantizers, chunk_seconds=pieces.chunk_seconds, batch_seconds=pieces.batch_seconds
@@ -74,7 +77,7 @@ def encode_file(
         spent += time.perf_counter() - started
         writer.write(codes)
         writer.finish(n_samples)
-    return Done(n_samples / rate, spent, writer.n_frames, writer.n_bytes)
+    return Done(n_samples / rate, spent, writer.n_frames, writer.n_bytes, problems)
 
 
 def _gathered(blocks: Iterator[Waveform], size: int) -> Iterator[Waveform]:

@@ -125,7 +125,7 @@ class Encode(ModelTask):
                 np.save(array, narrow)
                 target.write(array.getbuffer())
                 size = narrow.nbytes
-        return Facts(done.audio_seconds, size, encode_seconds=done.network_seconds)
+        return Facts(done.audio_seconds, size, encode_seconds=done.network_seconds, problems=done.problems)
 
 
 @dataclass
@@ -200,7 +200,13 @@ class Roundtrip(ModelTask):
             decoding = decode_file(self.codec, coded, sink_into(decoded, "wav"), sample_rate=rate, pieces=self.pieces)
             if picture:
                 self._draw(source, picture[0], "png", torch.from_numpy(Reader(coded).read())[None])
-        return Facts(encoding.audio_seconds, encoding.bytes, encoding.network_seconds, decoding.network_seconds)
+        return Facts(
+            encoding.audio_seconds,
+            encoding.bytes,
+            encoding.network_seconds,
+            decoding.network_seconds,
+            encoding.problems + decoding.problems,
+        )
 
     def _draw(self, source: Path, picture: BinaryIO, format: str, codes: torch.Tensor | None = None) -> None:
         import torch

@@ -1,0 +1,25 @@
+"""Audio files and sample rates: the only place that opens one or changes the other.
+
+`containers` looks at the bytes of a file, `decoders` has soundfile and FFmpeg, `files` reads and writes.
+"""
+
+from .errors import AudioFileError
+from .files import Segment, opened, probe, read, read_segment, write
+from .folder import EXTENSIONS, FolderContent, audio_files
+from .resample import Resampler, Waveform, resample
+
+__all__ = [
+    "EXTENSIONS",
+    "AudioFileError",
+    "FolderContent",
+    "Resampler",
+    "Segment",
+    "Waveform",
+    "audio_files",
+    "opened",
+    "probe",
+    "read",
+    "read_segment",
+    "resample",
+    "write",
+]
