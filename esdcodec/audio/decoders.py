@@ -82,8 +82,8 @@ class FFmpegDecoder:
         self.failure = av.error.FFmpegError
         try:
             self.container = av.open(file, "r", format=format, options={"format_whitelist": _FORMATS})
-        except (av.error.FFmpegError, UnicodeError) as error:
-            raise ValueError(_words(error)) from error
+        except (av.error.InvalidDataError, av.error.ArgumentError, UnicodeError) as error:
+            raise ValueError("Format not recognised.") from error
         if not self.container.streams.audio:
             raise ValueError("has no audio track")
         self.stream = self.container.streams.audio[0]

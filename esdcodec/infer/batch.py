@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..audio import EXTENSIONS
 from ..workers import in_processes
 from .files import STDIN, STDOUT, Found, Job, find_jobs, is_stream, printable
 from .tasks import Facts, Task
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], formats
     into = _file_of(args.output, formats, single=single)
     if not found.jobs and not found.failed:
         left_out = "".join(f"\n           left out: {line}" for line in found.report())
-        raise Refused(f"no {' '.join(sorted(extensions))} files in {', '.join(map(str, args.sources))}{left_out}")
+        what = "audio" if frozenset(extensions) == EXTENSIONS else " ".join(sorted(extensions))
+        raise Refused(f"no {what} files in {', '.join(map(str, args.sources))}{left_out}")
     piped = into is not None and is_stream(into) and _same_file(into, sys.stdout.fileno)
     if into == STDOUT and sys.stdout.isatty():
         raise Refused("this would write binary data to the terminal: give --output, or a pipe")

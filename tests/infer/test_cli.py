@@ -247,6 +247,25 @@ class TestSources:
         assert (summary["files"], summary["failed"], list(summary["left_out"].values())) == (1, 2, ["extension .md"])
         assert "gone.wav: link to nothing" in errors
 
+    def test_of_a_cut_file_what_is_there_is_coded_and_the_rest_is_named(self, model, tmp_path, capsys):
+        whole = write(tmp_path / "whole.mp3", 2.0).read_bytes()
+        (tmp_path / "cut.mp3").write_bytes(whole[: len(whole) // 2])
+        code = main(["encode", str(tmp_path / "cut.mp3"), "--model", model, "--device", "cpu"])
+        assert code == 1
+        assert "cut.mp3: shorter than its header states" in capsys.readouterr().err
+        with open(tmp_path / "cut.esd", "rb") as file:
+            assert 0.7 < Reader(file).duration < 1.3
+
+    def test_what_is_no_audio_is_refused_before_a_model_is_loaded(self, tmp_path, capsys):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/notes.mp3").write_text("words, and no sound at all\n" * 100)
+        (tmp_path / "in/empty.wav").touch()
+        for command in ("encode", "roundtrip"):
+            assert main([command, str(tmp_path / "in"), "--model", "no such model"]) == 1
+            told = capsys.readouterr().err
+            assert told.count("cannot be read as audio") == 2
+            assert "no such model" not in told
+
     def test_jobs_mirror_the_folder_below_its_name(self, tmp_path):
         write(tmp_path / "in/x/a.wav")
         (job,) = find_jobs([tmp_path / "in"])
@@ -398,7 +417,7 @@ class TestForMachines:
 
     def test_nothing_to_do(self, tmp_path, capsys):
         assert main(["encode", str(tmp_path)]) == 2
-        assert "no .aif" in capsys.readouterr().err
+        assert "no audio files in" in capsys.readouterr().err
 
     def test_every_command_teaches_by_example(self, capsys):
         for command in ("encode", "decode", "roundtrip", "info", "transcode", "plot", "download", "evaluate"):
