@@ -1,15 +1,11 @@
-"""Train a codec: `accelerate launch train.py --config-name=esdcodec_train [group.key=value …]`."""
+"""Train a codec: `python train.py` or `accelerate launch train.py`, then `--config-name=… [group.key=value …]`.
 
-import hydra
-from omegaconf import DictConfig
+It is what an installed package has as `esdcodec train` and `accelerate launch -m esdcodec.train`.
+"""
 
-from esdcodec.training.setup import train
+import sys
 
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="esdcodec_train")
-def main(config: DictConfig) -> None:
-    train(config)
-
+from esdcodec.train import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

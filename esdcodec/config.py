@@ -8,3 +8,8 @@ def config_folder() -> Path:
     package = Path(__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
+
+
+def config_names() -> list[str]:
+    """What `--config-name` takes."""
+    return sorted(path.stem for path in config_folder().glob("*.yaml"))

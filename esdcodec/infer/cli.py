@@ -11,15 +11,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..config import config_names
 from ..evaluation.cli import add_parser as add_evaluate
 from ..workers import SIGNALS, stop
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"
+DTYPES = ("float32", "bfloat16", "auto")
 CODE_FORMATS = ("esd", "npy")
 AUDIO_FORMATS = ("wav", "flac", "mp3", "ogg", "opus")
 EXIT_CODES = "exit codes: 0 all done, 1 some files failed (named at the end), 2 wrong command, 130/143 stopped"
@@ -29,15 +32,43 @@ class UsageError(Exception):
     """The command cannot be done as it was given; exit code 2."""
 
 
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str, examples: str
-) -> argparse.ArgumentParser:
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Examples as they are written, and after each option its default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        tells = action.default not in (None, False, argparse.SUPPRESS, []) and "(default" not in (action.help or "")
+        return f"{action.help or ''} (default: %(default)s)" if tells else action.help
+
+
+class Command(argparse.ArgumentParser):
+    """The parser of a subcommand: what it does not know is an error of its own, with its own usage."""
+
+    reads_audio = False
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        if self.reads_audio:
+            from ..audio import EXTENSIONS  # with libraries that nothing else of the parser needs
+
+            text += f"\nreads: {', '.join(sorted(extension[1:] for extension in EXTENSIONS))}\n"
+        return text
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            like = get_close_matches(unknown[0].split("=")[0], known, 1) if unknown[0].startswith("-") else []
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" (is {like[0]} meant?)" if like else ""))
+        return found, unknown
+
+
+def _command(commands: "argparse._SubParsersAction[Command]", name: str, help: str, examples: str) -> Command:
     return commands.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
         epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
 
 
@@ -45,13 +76,15 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("model")
     group.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id (default: %(default)s)")
     group.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
-    group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the convolutions")
-    group.add_argument("--chunk-seconds", type=float, default=20.0, help="longer audio goes in chunks (default: 20)")
+    group.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of the convolutions; auto: the fastest one here"
+    )
+    group.add_argument("--chunk-seconds", type=float, default=20.0, help="longer audio goes in chunks")
     group.add_argument("--batch-seconds", type=float, help="of one file that go together (default: one chunk)")
 
 
 def _add_n_quantizers(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--n-quantizers", type=int, default=3, help="codebooks to use (default: %(default)s)")
+    command.add_argument("-n", "--n-quantizers", type=int, help="codebooks to use (default: all that the model has)")
 
 
 def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) -> None:
@@ -59,7 +92,7 @@ def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) 
     command.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
     group.add_argument("-o", "--output", help=output or "file, folder/, or - for a pipe (default: beside the source)")
     _add_existing(group)
-    group.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores (default: 1)")
+    group.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores")
 
 
 def _add_existing(group: Any) -> None:
@@ -73,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
         prog="esdcodec", description="24 kHz speech to 25 frames of codes a second, and back", epilog=EXIT_CODES
     )
-    commands = main.add_subparsers(dest="command", required=True)
+    commands = main.add_subparsers(dest="command", required=True, parser_class=Command)
 
     sources = "files, folders (mirrored), globs, lists of paths (.lst, or @FILE), or - for a pipe"
     command = _command(
@@ -81,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         "encode",
         "audio to .esd files",
         """  esdcodec encode talk.mp3                          writes talk.esd beside it
+  esdcodec encode talk.mp3 -n 3                     three codebooks, 850 bit/s; 1 is what is said alone
   esdcodec encode corpus/ -o coded --jobs 4         a folder, mirrored below coded/
   esdcodec encode corpus/ -o coded --skip-existing  the same again: only what is missing
   esdcodec encode corpus/ -o codes --format npy     arrays [n, L] for training language models
@@ -93,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_model(command)
     command.set_defaults(run=run_encode)
+    command.reads_audio = True
 
     command = _command(
         commands,
@@ -117,19 +152,20 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "roundtrip",
         "encode and decode, to hear what the codec does",
-        """  esdcodec roundtrip                                 the bundled recording, with a picture
-  esdcodec roundtrip talk.mp3 --n-quantizers 8       one file, more bits
+        """  esdcodec roundtrip                                 the bundled recording from 3 codebooks, with a picture
+  esdcodec roundtrip talk.mp3 -n 8                   one file, from 8 codebooks
   esdcodec roundtrip corpus/ more.lst --output out   a folder (mirrored) and a list of files
   esdcodec roundtrip talk.mp3 --model 25hz_v1        the published model, downloaded once""",
     )
     command.add_argument("sources", nargs="*", metavar="SOURCE", help=f"{sources}; default: a bundled recording")
     _add_n_quantizers(command)
     command.add_argument("-o", "--output", default="reconstructed", help="folder (default: %(default)s)")
-    command.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores (default: 1)")
+    command.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores")
     command.add_argument("--plot", action="store_true", help="also write a PNG with both spectrograms and the codes")
     _add_existing(command)
     _add_model(command)
     command.set_defaults(run=run_roundtrip)
+    command.reads_audio = True
 
     command = _command(
         commands,
@@ -146,18 +182,18 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "transcode",
         "drop codebooks from .esd files, without decoding",
-        """  esdcodec transcode talk.esd --n-quantizers 1 -o semantic.esd
-  esdcodec transcode coded/ --n-quantizers 3 -o smaller""",
+        """  esdcodec transcode talk.esd -n 1 -o semantic.esd
+  esdcodec transcode coded/ -n 3 -o smaller""",
     )
     _add_files(command, ".esd files, folders, globs, lists, or -", "file, folder, or -")
-    command.add_argument("--n-quantizers", type=int, required=True, help="codebooks to keep")
+    command.add_argument("-n", "--n-quantizers", type=int, required=True, help="codebooks to keep")
     command.set_defaults(run=run_transcode)
 
     command = _command(
         commands,
         "plot",
         "a picture of an original, what comes of it, the subband signal and the codes",
-        "  esdcodec plot talk.wav -o talk.png\n  esdcodec plot talk.wav -o talk.svg --n-quantizers 8",
+        "  esdcodec plot talk.wav -o talk.png\n  esdcodec plot talk.wav -o talk.svg -n 8",
     )
     command.add_argument("source", metavar="AUDIO")
     command.add_argument("-o", "--output", required=True, help=".png, .svg or .pdf")
@@ -176,7 +212,20 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--revision", help="branch, tag or commit")
     command.set_defaults(run=run_download)
 
-    add_evaluate(commands)
+    add_evaluate(commands)  # type: ignore[arg-type]
+    command = _command(
+        commands,
+        "train",
+        "train a codec (needs the extra [train])",
+        """  esdcodec train --config-name=esdcodec_smoke machine.shards=SHARDS    two steps of everything, to try
+  esdcodec train --config-name=esdcodec_train trainer.batch_size=3      the published model, on one GPU
+  esdcodec train --config-name=esdcodec_train --cfg job                 all settings, with what they are set to
+  accelerate launch --num_processes=8 -m esdcodec.train …               the same arguments, on eight GPUs""",
+    )
+    command.add_argument("--config-name", default="esdcodec_train", help=f"one of {', '.join(config_names())}")
+    command.add_argument("--config-dir", help="folder of more configurations, of your own")
+    command.add_argument("--cfg", choices=("job",), help="print the configuration instead")
+    command.add_argument("overrides", nargs="*", metavar="group.key=value", help="settings; --hydra-help tells more")
     return main
 
 
@@ -217,7 +266,7 @@ def run_roundtrip(args: argparse.Namespace) -> int:
         args.sources, args.overwrite = [SAMPLE], not args.skip_existing
     task = Roundtrip(
         **_model_of(args),
-        n_quantizers=args.n_quantizers,
+        n_quantizers=3 if demonstration and args.n_quantizers is None else args.n_quantizers,  # what the codec is for
         picture=args.plot or (demonstration and find_spec("matplotlib") is not None),
     )
     code = run(args, task, EXTENSIONS, ())
@@ -311,6 +360,11 @@ def run_download(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"] and not {"-h", "--help"} & set(argv):
+        from ..train import main as train
+
+        return train(argv[1:])  # Hydra reads these arguments
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int]
     if args.command == "evaluate":

@@ -40,13 +40,17 @@ class Pieces:
         return max(self.chunk_seconds, self.batch_seconds or 0.0)
 
 
-def header_of(codec: ESDCodec, n_quantizers: int, original_rate: int) -> Header:
+def header_of(codec: ESDCodec, n_quantizers: int | None, original_rate: int) -> Header:
     bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers])
     return Header(codec.name, codec.fingerprint[:8], codec.sample_rate, codec.hop_length, original_rate, bits)
 
 
 def encode_file(
-    codec: ESDCodec, source: str | Path | BinaryIO, target: BinaryIO, n_quantizers: int, pieces: Pieces = Pieces()
+    codec: ESDCodec,
+    source: str | Path | BinaryIO,
+    target: BinaryIO,
+    n_quantizers: int | None = None,
+    pieces: Pieces = Pieces(),
 ) -> Done:
     """Encode an audio file into an `.esd` stream.
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
 
 import numpy as np
 
@@ -82,7 +82,9 @@ class ModelTask(Task):
 
         if threads:
             torch.set_num_threads(threads)
-        self.codec: ESDCodec = load(self.model, device=self.device, dtype=getattr(torch, self.dtype))
+        dtype: torch.dtype | Literal["auto"] = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
+        self.codec: ESDCodec = load(self.model, device=self.device, dtype=dtype)
+        self.dtype = str(self.codec.dtype).removeprefix("torch.")  # decided once for all processes
         self.codec.keep_fingerprint()
         self.pieces = Pieces(self.chunk_seconds, self.batch_seconds)
         # first calls are slow and would spoil the speed that is told
@@ -93,7 +95,7 @@ class ModelTask(Task):
 class Encode(ModelTask):
     """Audio to `.esd`, or to the codes alone as an array."""
 
-    n_quantizers: int
+    n_quantizers: int | None  # None: all
     format: str
 
     @property
@@ -168,7 +170,7 @@ class Roundtrip(ModelTask):
 
     takes_pipes = False
 
-    n_quantizers: int
+    n_quantizers: int | None  # None: all
     picture: bool
 
     @property
@@ -269,6 +271,6 @@ def _seekable(source: Path) -> Iterator[Path | BinaryIO]:
         yield file
 
 
-def _model_line(codec: ESDCodec, n_quantizers: int) -> str:
-    share = f"{n_quantizers} of {codec.n_codebooks} codebooks"
+def _model_line(codec: ESDCodec, n_quantizers: int | None) -> str:
+    share = f"{n_quantizers or codec.n_codebooks} of {codec.n_codebooks} codebooks"
     return f"{codec.name} on {codec.device}, {share}: {codec.bitrate(n_quantizers):.0f} bit/s"
