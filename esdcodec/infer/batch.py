@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..audio import EXTENSIONS
 from ..workers import in_processes
 from .files import STDIN, STDOUT, Found, Job, find_jobs, is_stream, printable
+from .progress import SecondsBar
 from .tasks import Facts, Task
 
 Outcome = tuple[Job, list[Path], Facts | str]  # files written and facts; or why not
@@ -54,9 +55,12 @@ def run(args: argparse.Namespace, task: Task, extensions: Iterable[str], formats
     threads = max(1, (os.cpu_count() or 1) // args.jobs) if args.jobs > 1 else None
     if planned:
         task.start(threads)  # here too: what is wrong with the model is told once, and before anything is written
-    show = sys.stderr.isatty() and len(planned) > 1 and not args.json
+    show = sys.stderr.isatty() and not args.json
     hours = work = 0.0
-    with tqdm(total=len(planned), unit="file", disable=not show) as bar:
+    with (
+        SecondsBar(disable=not show or len(planned) != 1) as task.progress,
+        tqdm(total=len(planned), unit="file", disable=not show or len(planned) < 2) as bar,
+    ):
         for job, targets, facts in _outcomes(task, planned, args.jobs, threads):
             outcomes.append((job, targets, facts))
             bar.update()
@@ -282,7 +286,7 @@ def _summarise(
         lines = {
             "model": task.describe(),
             "audio": f"{len(done)} file{'s' * (len(done) > 1)}, {seconds:.2f} s",
-            "codes": f"{size:,} bytes: {8 * size / seconds:.0f} bit/s" if seconds else "",
+            "codes": f"{size:,} bytes: {8 * size / seconds:.0f} bit/s of files" if seconds else "",
             "speed": f"{speed} real time" if speed else "",
             "skipped": f"{skipped} that exist" if skipped else "",
             "written": "\n           ".join(printable(path) for path in written),

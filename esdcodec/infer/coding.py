@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import soundfile
 import torch
 
 from ..audio import AudioFileError, Resampler, Waveform, opened
 from ..model_codec.codec import ESDCodec
 from ..model_codec.streaming import StreamDecoder
 from .bitstream import BitstreamError, Block, Header, PipeReader, Reader, Writer
+from .progress import Progress
 from .sinks import MakeSink
 
 
@@ -40,6 +42,16 @@ class Pieces:
         return max(self.chunk_seconds, self.batch_seconds or 0.0)
 
 
+def stated_seconds(source: str | Path | BinaryIO) -> float | None:
+    """How long a file says it is, which may be wrong; None where it has to be read to know."""
+    if not isinstance(source, str | Path):
+        return None
+    try:
+        return float(soundfile.info(str(source)).duration)
+    except soundfile.LibsndfileError:
+        return None
+
+
 def header_of(codec: ESDCodec, n_quantizers: int | None, original_rate: int) -> Header:
     bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers])
     return Header(codec.name, codec.fingerprint[:8], codec.sample_rate, codec.hop_length, original_rate, bits)
@@ -51,16 +63,22 @@ def encode_file(
     target: BinaryIO,
     n_quantizers: int | None = None,
     pieces: Pieces = Pieces(),
+    *,
+    progress: Progress | None = None,
 ) -> Done:
     """Encode an audio file into an `.esd` stream.
 
     Of a file that is damaged or shorter than it states, what decodes is coded; `Done.problems` says so.
+
+    Args:
+        progress: is called after each piece.
 
     Raises:
         AudioFileError: the source is no readable audio.
         ValueError: `n_quantizers` is not of this model.
     """
     spent = 0.0
+    stated = stated_seconds(source) if progress is not None else None
     problems: list[str] = []
     with opened(source, problems=problems) as (rate, blocks):
         writer = Writer(target, header_of(codec, n_quantizers, rate))
@@ -76,6 +94,8 @@ def encode_file(
             codes = stream.push(torch.from_numpy(piece).to(codec.device))[0].cpu().numpy()
             spent += time.perf_counter() - started
             writer.write(codes)
+            if progress is not None:
+                progress(n_samples / rate, stated)
         started = time.perf_counter()
         codes = stream.finish()[0].cpu().numpy()
         spent += time.perf_counter() - started
@@ -108,6 +128,7 @@ def decode_file(
     sample_rate: int | None = None,
     recover: bool = False,
     pieces: Pieces = Pieces(),
+    progress: Progress | None = None,
 ) -> Done:
     """Decode an `.esd` stream.
 
@@ -116,6 +137,7 @@ def decode_file(
         sink: from the rate and the number of samples (None: not known yet) to what takes them.
         sample_rate: Hz of what comes out. Default: that of the recording.
         recover: decode what is whole of a damaged file; damaged seconds are silent.
+        progress: is called after each piece.
 
     Raises:
         BitstreamError: this is no `.esd` file, it is damaged, or (WrongModel) it is of another model.
@@ -150,6 +172,8 @@ def decode_file(
             given += len(audio)
             if len(audio):
                 write(audio)
+                if progress is not None:
+                    progress(given / rate, total and total / rate)
 
         for waveform in decoder.run(reader.read_blocks()):
             give(resampler.push(waveform) if resampler else waveform)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..model_codec.codec import ESDCodec
+    from .progress import Progress
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Task:
     """
 
     takes_pipes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.progress: Progress | None = None  # is told how far a file is; stays in this process
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -117,11 +121,11 @@ class Encode(ModelTask):
 
         with output(targets[0]) as target, _seekable(source) as audio:
             if self.format == "esd":
-                done = encode_file(self.codec, audio, target, self.n_quantizers, self.pieces)
+                done = encode_file(self.codec, audio, target, self.n_quantizers, self.pieces, progress=self.progress)
                 size = done.bytes
             else:
                 coded, array = io.BytesIO(), io.BytesIO()
-                done = encode_file(self.codec, audio, coded, self.n_quantizers, self.pieces)
+                done = encode_file(self.codec, audio, coded, self.n_quantizers, self.pieces, progress=self.progress)
                 codes = Reader(coded).read()
                 narrow = codes.astype(np.min_scalar_type(-max(self.codec.codebook_sizes)))  # int16 for 14 bit
                 np.save(array, narrow)
@@ -159,7 +163,15 @@ class Decode(ModelTask):
                 file.seek(0)
             target = stack.enter_context(output(targets[0]))
             sink = sink_into(target, self.format)
-            done = decode_file(self.codec, file, sink, sample_rate=rate, recover=self.recover, pieces=self.pieces)
+            done = decode_file(
+                self.codec,
+                file,
+                sink,
+                sample_rate=rate,
+                recover=self.recover,
+                pieces=self.pieces,
+                progress=self.progress,
+            )
             size = file.seek(0, io.SEEK_END) if file.seekable() else 0
         return Facts(done.audio_seconds, size, decode_seconds=done.network_seconds, problems=done.problems)
 
@@ -197,9 +209,12 @@ class Roundtrip(ModelTask):
 
         with ExitStack() as stack:
             decoded, coded, *picture = (stack.enter_context(whole_file(target)) for target in targets)
-            encoding = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces)
+            encoding = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces, progress=self.progress)
             rate = self.codec.sample_rate
-            decoding = decode_file(self.codec, coded, sink_into(decoded, "wav"), sample_rate=rate, pieces=self.pieces)
+            sink = sink_into(decoded, "wav")
+            decoding = decode_file(
+                self.codec, coded, sink, sample_rate=rate, pieces=self.pieces, progress=self.progress
+            )
             if picture:
                 self._draw(source, picture[0], "png", torch.from_numpy(Reader(coded).read())[None])
         return Facts(
@@ -273,4 +288,4 @@ def _seekable(source: Path) -> Iterator[Path | BinaryIO]:
 
 def _model_line(codec: ESDCodec, n_quantizers: int | None) -> str:
     share = f"{n_quantizers or codec.n_codebooks} of {codec.n_codebooks} codebooks"
-    return f"{codec.name} on {codec.device}, {share}: {codec.bitrate(n_quantizers):.0f} bit/s"
+    return f"{codec.name} on {codec.device}, {share}: {codec.bitrate(n_quantizers):.0f} bit/s of codes"
