@@ -1,0 +1,55 @@
+"""Scores of codecs on recordings. What is exported here is public; it is imported when first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluate import EvaluationSettings, Evaluator, Failure, evaluate_files
+    from .metrics import METRICS, MissingPackage, load_metric
+    from .pair import NotScorable, Pair
+    from .store import ScoreStore
+    from .summary import Estimate, FileScores, by_group, file_scores, summarise
+    from .systems import PEERS, System, SystemFailed
+    from .usage import CodebookUsage
+
+__all__ = [
+    "METRICS",
+    "PEERS",
+    "CodebookUsage",
+    "Estimate",
+    "EvaluationSettings",
+    "Evaluator",
+    "Failure",
+    "FileScores",
+    "MissingPackage",
+    "NotScorable",
+    "Pair",
+    "ScoreStore",
+    "System",
+    "SystemFailed",
+    "by_group",
+    "evaluate_files",
+    "file_scores",
+    "load_metric",
+    "summarise",
+]
+
+_HOME = {
+    **dict.fromkeys(("EvaluationSettings", "Evaluator", "Failure", "evaluate_files"), "evaluate"),
+    **dict.fromkeys(("METRICS", "MissingPackage", "load_metric"), "metrics"),
+    **dict.fromkeys(("NotScorable", "Pair"), "pair"),
+    **dict.fromkeys(("Estimate", "FileScores", "by_group", "file_scores", "summarise"), "summary"),
+    **dict.fromkeys(("PEERS", "System", "SystemFailed"), "systems"),
+    "CodebookUsage": "usage",
+    "ScoreStore": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

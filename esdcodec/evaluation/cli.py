@@ -1,21 +1,32 @@
 """`esdcodec evaluate`: systems in one table, scored by everything that is installed."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .evaluate import EvaluationSettings
 
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
-A text beside a file (NAME.txt) is what is said in it; without one, what a recogniser hears in the original."""
+Beside a file NAME.wav may lie NAME.txt, with what is said in it, or NAME.json with "text", "language" and "speaker".
+Without a text, WER is of what a recogniser hears in the original."""
 EXAMPLES = """examples:
   esdcodec evaluate speech/                                       the bundled model at 1, 3, 8 and 12 codebooks
   esdcodec evaluate speech/ --model 25hz_v1 --n-quantizers 3      the published one at 0.85 kbps
   esdcodec evaluate speech/ --peers codec2-1300 opus-6k           beside programs that are installed
   esdcodec evaluate speech/ --decoded theirs=out/                 beside files that another codec wrote (same names)
+  esdcodec evaluate speech/ --by folder                           each voice's folder, and the worst
   esdcodec evaluate speech/ --command 'lame=lame -b 16 {input} {coded} && lame --decode {coded} {output}'
-The same command again goes on where it was stopped; another --output begins anew."""
+Scores that --output has of the same model or program, file, metric and versions are not computed again; those of others
+stay there, and are in no table but their own."""
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "evaluate",
         help="score codecs on a folder of speech",
@@ -27,15 +38,24 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "--model", default="25hz_nano", help="name, folder, file, Hub id, or none (default: %(default)s)"
     )
-    command.add_argument("--n-quantizers", type=int, nargs="+", default=[1, 3, 8, 12], help="(default: 1 3 8 12)")
+    command.add_argument(
+        "-n", "--n-quantizers", type=int, nargs="+", default=[], help="(default: those of 1 3 8 12 that the model has)"
+    )
     command.add_argument("--device", default="cpu", help="for the model (default: %(default)s)")
     for option, metavar, dest, text in (
         ("--peers", "NAME", "peers", "ready-made: opus-6k, codec2-1300, …"),
-        ("--decoded", "NAME=FOLDER", "decoded", "files of another codec"),
-        ("--command", "NAME=TEMPLATE", "commands", "a program"),
+        ("--decoded", "NAME=FOLDER", "decoded", "files of another codec, called as the originals"),
+        (
+            "--command",
+            "NAME=TEMPLATE",
+            "commands",
+            "a program that goes from wav to wav",
+        ),
     ):
         command.add_argument(option, nargs="+", action="extend", default=[], metavar=metavar, dest=dest, help=text)
     command.add_argument("--metrics", nargs="+", help="(default: all whose packages are installed)")
+    command.add_argument("--language", help="of the speech, such as en (default: NAME.json's, or what is heard)")
+    command.add_argument("--by", choices=("folder", "speaker"), help="also the mean of each group, and the worst")
     command.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     command.add_argument("--keep", action="store_true", help="keep the decoded files, below --output/decoded")
     command.add_argument(
@@ -44,76 +64,70 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument("--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)")
 
 
+def settings_of(args: argparse.Namespace) -> EvaluationSettings:
+    """
+    Raises:
+        ValueError: the arguments cannot be; the message says why.
+    """
+    from .evaluate import EvaluationSettings
+    from .metrics import METRICS
+
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs} must be at least 1")
+    if wrong := [pair for pair in (*args.decoded, *args.commands) if not all(pair.partition("=")[::2])]:
+        raise ValueError("\n".join(f"{pair}: expected NAME=…" for pair in wrong))
+    return EvaluationSettings(
+        folder=args.folder,
+        metrics=tuple(dict.fromkeys(args.metrics or METRICS)),
+        model=None if args.model == "none" else args.model,
+        device=args.device,
+        n_quantizers=tuple(args.n_quantizers),
+        decoded=tuple((name, Path(folder)) for name, _, folder in (pair.partition("=") for pair in args.decoded)),
+        peers=tuple(dict.fromkeys(args.peers)),
+        commands=tuple((name, template) for name, _, template in (pair.partition("=") for pair in args.commands)),
+        kept=args.output / "decoded" if args.keep or args.html else None,
+        language=args.language,
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from ..audio import audio_files
-    from ..pretrained import ModelNotFoundError, WeightsError
-    from .evaluate import Evaluator, Failure, Plan, Row, append, evaluate, rows_in, summarise
-    from .metrics import METRICS, MissingPackage, load_metric
-    from .report import table, usage, write_csv, write_json
-    from .systems import PEERS, SystemFailed
+    from .evaluate import Evaluator, evaluate_files, references_below
+    from .metrics import installed_scorers
+    from .report import Report
+    from .store import ScoreStore
+    from .summary import file_scores
 
-    files = audio_files(args.folder).files
-    problems = [f"no audio files below {args.folder}"] if not files else []
-    problems += [f"no metric is called {m}: {', '.join(METRICS)}" for m in args.metrics or () if m not in METRICS]
-    problems += [f"no peer is called {p}: {', '.join(PEERS)}" for p in args.peers if p not in PEERS]
-    problems += [f"{pair}: expected NAME=…" for pair in (*args.decoded, *args.commands) if "=" not in pair]
-    if problems:
-        print("\n".join(f"esdcodec: {problem}" for problem in problems), file=sys.stderr)
+    settings = settings_of(args)
+    files, left_out = references_below(args.folder, without=args.output)
+    for line in left_out:
+        print(f"left out   {line}", file=sys.stderr)
+    if not files:
+        raise ValueError(f"no audio files below {args.folder}")
+    scorers, missing = installed_scorers(settings.metrics)
+    for reason in missing:
+        print(f"esdcodec: without {reason}", file=sys.stderr)
+    if missing and args.metrics:
         return 2
-
-    scorers = {}
-    for name in args.metrics or METRICS:
-        try:
-            scorers[name] = load_metric(name)
-        except MissingPackage as error:
-            print(f"esdcodec: without {error}", file=sys.stderr)
-            if args.metrics:
-                return 2
-    plan = Plan(
-        args.folder,
-        tuple(scorers),
-        None if args.model == "none" else args.model,
-        args.device,
-        tuple(sorted(set(args.n_quantizers))),
-        tuple((pair.split("=", 1)[0], Path(pair.split("=", 1)[1])) for pair in args.decoded),
-        tuple(args.peers),
-        tuple((pair.split("=", 1)[0], pair.split("=", 1)[1]) for pair in args.commands),
-        args.output / "decoded" if args.keep or args.html else None,
-    )
-    try:
-        evaluator = Evaluator(plan, scorers)
-    except (SystemFailed, ModelNotFoundError, WeightsError) as error:
-        print(f"esdcodec: {error}", file=sys.stderr)
-        return 2
+    evaluator = Evaluator(replace(settings, metrics=tuple(scorers)), scorers)
 
     args.output.mkdir(parents=True, exist_ok=True)
-    scores = args.output / "scores.jsonl"
-    rows = rows_in(scores)
-    failures: list[Failure] = []
-    results = evaluate(evaluator, files, done=rows, jobs=args.jobs)
-    for found in tqdm(results, total=len(files), unit="file", disable=not sys.stderr.isatty()):
-        for result in found:
-            if isinstance(result, Row):
-                append(result, scores)
-                rows.append(result)
-            else:
-                failures.append(result)
-    if rows:
-        summary, codebooks = summarise(rows), usage(rows, evaluator.codebook_sizes)
-        write_csv(rows, args.output / "scores.csv")
-        write_json(summary, codebooks, args.output / "summary.json")
-        text = table(summary)
-        (args.output / "summary.md").write_text(table(summary, intervals=True) + "\n", encoding="utf-8")
+    store = ScoreStore(args.output / "scores.jsonl")
+    with closing(evaluate_files(evaluator, files, store, jobs=args.jobs)) as results:
+        evaluations = list(tqdm(results, total=len(files), unit="file", disable=not sys.stderr.isatty()))
+    report = Report.of(file_scores(evaluations, store, args.by), evaluations, evaluator.codebook_sizes)
+    if report.results:
+        report.write(args.output)
         if args.html:
             from .html import write_html
 
-            write_html(rows, summary, args.folder, args.output / "decoded", args.output / "report.html")
-        print(text)
-        if codebooks:
-            print("entries used: " + ", ".join(f"{100 * book['used']:.0f} %" for book in codebooks))
+            write_html(report, evaluator.systems, settings, args.output / "report.html")
+        print(report.text())
         print(f"{len(files)} files; scores of each, intervals and usage: {args.output}")
+    for line in report.warnings:
+        print(f"warning    {line}", file=sys.stderr)
+    failures = [failure for evaluation in evaluations for failure in evaluation.failures]
     for failure in failures:
         print(f"failed     {failure.system} on {failure.file}: {failure.reason}", file=sys.stderr)
-    return 1 if failures or not rows else 0
+    return 1 if failures or not report.results else 0

@@ -1,266 +1,327 @@
-"""Systems times files times metrics: scored in parallel, resumable, and summed up with intervals."""
+"""Systems times files times metrics: computed in parallel, each row once."""
 
-import json
-import os
+import hashlib
+import math
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
+from numpy.typing import NDArray
 
-from ..audio import AudioFileError, Waveform, read, write
-from ..model_codec import ESDCodec
+from ..audio import FolderContent, Waveform, audio_files
 from ..pretrained import load
 from ..workers import in_processes
-from .metrics import Pair, Scores, load_metric, score_pair
-from .systems import System, SystemFailed, command_system, folder_system, model_systems, peer_system
+from .alignment import delay_ms
+from .metrics import METRICS, Scorer, load_metric, metric_version
+from .pair import NotScorable, Pair
+from .reference import SAMPLE_RATE, Reference, is_silent, read_reference, text_hash
+from .store import Key, ScoreRow, ScoreStore
+from .systems import (
+    PEERS,
+    Decoded,
+    System,
+    SystemFailed,
+    command_system,
+    folder_system,
+    model_systems,
+    original_system,
+    peer_system,
+)
 
-SAMPLE_RATE = 24000  # Hz at which systems are compared
-RESAMPLES = 1000  # of the bootstrap
+CODING, CODING_VERSION = "coding", "1"  # the row of what a system says of itself, beside those of the metrics
+ORIGINAL = "original"
+LENGTH_MISMATCH = 0.2, 0.12  # share and seconds from which it is not the same recording
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one system did with one file."""
+class EvaluationSettings:
+    """What is to be evaluated and how: all that a worker process needs.
 
-    file: str
-    system: str
-    seconds: float
-    scores: dict[str, float]
+    Raises:
+        ValueError: settings that cannot be; the message lists all that is wrong.
+    """
+
+    folder: Path  # of the originals
+    metrics: tuple[str, ...]  # names in `METRICS`
+    model: str | None = None
+    device: str = "cpu"
+    n_quantizers: tuple[int, ...] = ()  # default: those of 1, 3, 8, 12 that the model has
+    decoded: tuple[tuple[str, Path], ...] = ()  # name, folder of decoded files
+    peers: tuple[str, ...] = ()  # names in `PEERS`
+    commands: tuple[tuple[str, str], ...] = ()  # name, template of a shell command
+    kept: Path | None = None  # where decoded files are kept; None: nowhere
+    language: str | None = None  # of all recordings; None: what is known of each
+
+    def __post_init__(self) -> None:
+        problems = [f"no metric is called {m}: {', '.join(METRICS)}" for m in self.metrics if m not in METRICS]
+        problems += [f"no peer is called {p}: {', '.join(PEERS)}" for p in self.peers if p not in PEERS]
+        names = Counter([*(name for name, _ in (*self.decoded, *self.commands)), *self.peers])
+        problems += [f"{n} systems are called {name!r}: give each its own name" for name, n in names.items() if n > 1]
+        problems += [f"{ORIGINAL!r} is the original itself: give the system another name"] * (ORIGINAL in names)
+        for name, template in self.commands:
+            if not ("{input}" in template and "{output}" in template):
+                problems.append(f"the command of {name!r} needs {{input}} and {{output}}: {template}")
+        problems += [f"{folder} is no folder of decoded files" for _, folder in self.decoded if not folder.is_dir()]
+        if problems:
+            raise ValueError("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What is known of how a system did one file, apart from scores."""
+
+    seconds: float  # of the recording
+    decoded: str  # hash of the decoded samples in 16 bits
     n_bytes: int | None = None
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     codes: list[list[int]] | None = None
     bitrate: float | None = None
     megabytes: float | None = None
+    delay_ms: float | None = None  # None: too unlike the original to tell
+    longer: float = 0.0  # seconds by which the decoded audio is longer than the original
+    silent: bool = False  # though the original is not
 
 
 @dataclass(frozen=True)
 class Failure:
+    """Why there is no row of a system, or of one metric of it, for a file. It is tried again the next time."""
+
     file: str
     system: str
     reason: str
 
 
-def transcript(file: Path) -> str | None:
-    """What is said in a file: the text beside it, `NAME.txt`."""
-    text = file.with_suffix(".txt")
-    return text.read_text(encoding="utf-8").strip() if text.is_file() else None
-
-
 @dataclass(frozen=True)
-class Plan:
-    """What is to be evaluated and how: all that a worker process needs."""
+class FileEvaluation:
+    """One reference through all systems."""
 
-    folder: Path  # of the originals
-    metrics: tuple[str, ...]
-    model: str | None = None
-    device: str = "cpu"
-    n_quantizers: tuple[int, ...] = ()
-    decoded: tuple[tuple[str, Path], ...] = ()  # name, folder of decoded files
-    peers: tuple[str, ...] = ()  # names in `systems.PEERS`
-    commands: tuple[tuple[str, str], ...] = ()  # name, template of a shell command
-    output: Path | None = None  # where decoded files are kept; None: nowhere
-
-    def systems(self, codec: ESDCodec | None) -> dict[str, System]:
-        """The systems by name, ready to run; `codec` is that of `model`.
-
-        Raises:
-            SystemFailed: a program is not installed.
-        """
-        found = {} if codec is None else model_systems(codec, self.n_quantizers)
-        found |= {name: folder_system(self.folder, decoded) for name, decoded in self.decoded}
-        found |= {name: peer_system(name) for name in self.peers}
-        found |= {name: command_system(template, SAMPLE_RATE) for name, template in self.commands}
-        return found
-
-
-def kept_file(output: Path, system: str, name: str) -> Path:
-    """Where the decoded file of a system is kept below `output`."""
-    return output / re.sub(r"[^\w.=-]+", "_", system) / Path(name).with_suffix(".wav")
+    reference: Reference | None  # None: it cannot be read
+    keys: dict[str, list[Key]] = field(default_factory=dict)  # the rows that belong to it, by name of the system
+    rows: list[ScoreRow] = field(default_factory=list)  # those of them that are new
+    failures: list[Failure] = field(default_factory=list)
 
 
 class Evaluator:
-    """Scores one file after another through all systems of a plan.
+    """Scores one file after another through all systems.
 
     Args:
-        scorers: the plan's metrics, where they are loaded already.
+        scorers: those of the metrics, where they are loaded already.
 
     Raises:
         SystemFailed: a program is not installed.
         ModelNotFoundError, WeightsError: as `esdcodec.load`.
         MissingPackage: a metric's package is not installed.
+        ValueError: the model has fewer codebooks.
     """
 
-    def __init__(self, plan: Plan, scorers: Mapping[str, Callable[[Pair], Scores]] | None = None) -> None:
-        self.plan = plan
-        codec = load(plan.model, device=plan.device) if plan.model is not None else None
+    def __init__(self, settings: EvaluationSettings, scorers: Mapping[str, Scorer] | None = None) -> None:
+        self.settings = settings
+        codec = load(settings.model, device=settings.device) if settings.model is not None else None
         self.codebook_sizes = codec.codebook_sizes if codec is not None else ()
-        self.systems = plan.systems(codec)
-        self.scorers = scorers or {name: load_metric(name) for name in plan.metrics}
+        self.systems = [] if codec is None else model_systems(codec, settings.n_quantizers)
+        self.systems += [folder_system(name, decoded) for name, decoded in settings.decoded]
+        self.systems += [peer_system(name) for name in settings.peers]
+        self.systems += [command_system(name, template) for name, template in settings.commands]
+        if not self.systems:
+            raise ValueError("nothing to evaluate: give a model, decoded files, a peer or a command")
+        if any(not METRICS[name].intrusive for name in settings.metrics):
+            self.systems.append(original_system())
+        self.scorers = dict(scorers or {name: load_metric(name) for name in settings.metrics})
+        self.versions = {name: metric_version(name) for name in settings.metrics}
 
-    def __call__(self, file: Path, finished: frozenset[str] = frozenset()) -> list[Row | Failure]:
-        """Rows of a file, without those of systems that are `finished`."""
-        name = str(file.relative_to(self.plan.folder))
-        wanted = {system: run for system, run in self.systems.items() if system not in finished}
+    def __call__(self, file: Path, known: Mapping[Key, ScoreRow] | None = None) -> FileEvaluation:
+        """The rows of a file, computed but for those that are `known`. An exception is that file's and system's."""
         try:
-            waveform, _ = read(file, SAMPLE_RATE)
-        except AudioFileError as error:
-            return [Failure(name, system, str(error)) for system in wanted]
-        return [self._row(file, name, waveform, system, run) for system, run in wanted.items()]
+            reference = read_reference(file, self.settings.folder)
+            if self.settings.language:
+                reference = Reference(**{**vars(reference), "language": self.settings.language})
+        except Exception as error:
+            name = file.relative_to(self.settings.folder).as_posix()
+            return FileEvaluation(None, failures=[Failure(name, s.name, reason_of(error)) for s in self.systems])
+        result = FileEvaluation(reference)
+        for system in self.systems:
+            try:
+                self._evaluate(reference, system, known or {}, result)
+            except Exception as error:
+                result.keys.pop(system.name, None)
+                result.failures.append(Failure(reference.name, system.name, reason_of(error)))
+        return result
 
-    def _row(self, file: Path, name: str, waveform: Waveform, system: str, run: System) -> Row | Failure:
-        try:
-            decoded = run(file, waveform, SAMPLE_RATE)
-            if self.plan.output is not None:
-                target = kept_file(self.plan.output, system, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write(target, decoded.waveform, SAMPLE_RATE)
-            scores = score_pair(self.scorers, Pair(waveform, decoded.waveform, SAMPLE_RATE, transcript(file)))
-        except (SystemFailed, AudioFileError, ValueError, RuntimeError) as error:
-            return Failure(name, system, str(error))
-        return Row(
-            name,
-            system,
-            len(waveform) / SAMPLE_RATE,
-            scores,
-            decoded.n_bytes,
-            decoded.encode_seconds,
-            decoded.decode_seconds,
-            None if decoded.codes is None else decoded.codes.tolist(),
-            decoded.bitrate,
-            decoded.megabytes,
-        )
+    def _evaluate(
+        self, reference: Reference, system: System, known: Mapping[Key, ScoreRow], result: FileEvaluation
+    ) -> None:
+        key = partial(Key, system.identity(reference), reference.name)
+        coding_key = key(reference.content, CODING, CODING_VERSION)
+        metrics = {name: self._key(key, reference, name) for name in self._metrics_of(reference, system)}
+        missing = {name: key for name, key in metrics.items() if key not in known}
+        kept = self._kept(reference, system)
+        coding = Coding(**known[coding_key].values) if coding_key in known else None
+        if missing or coding is None or (kept is not None and _hash_in(kept) != coding.decoded):
+            decoded = system.run(reference)
+            _check(decoded, reference)
+            estimate = _fit(decoded.waveform, len(reference.waveform))
+            if coding is None or coding.decoded != _hash(_pcm16(estimate)):  # scores of other audio do not belong to it
+                values = asdict(_coding_of(decoded, estimate, reference, aligned=system.name == ORIGINAL))
+                result.rows.append(ScoreRow(coding_key, system.name, values))
+                missing = metrics
+            if kept is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(kept, _pcm16(estimate), SAMPLE_RATE, subtype="PCM_16")
+            pair = Pair(reference.waveform, estimate, SAMPLE_RATE, reference.text, reference.language)
+            for name, metric_key in missing.items():
+                self._score(pair, name, metric_key, system.name, result)
+        result.keys[system.name] = [coding_key, *metrics.values()]
 
+    def _metrics_of(self, reference: Reference, system: System) -> list[str]:
+        """Of an original those that need no other signal, and a text if they read one."""
+        if system.name != ORIGINAL:
+            return list(self.scorers)
+        needed = (name for name in self.scorers if not METRICS[name].intrusive)
+        return [name for name in needed if reference.text is not None or not METRICS[name].reads_text]
+
+    def _key(self, key: "partial[Key]", reference: Reference, name: str) -> Key:
+        content = reference.content
+        if METRICS[name].reads_text:
+            content = text_hash(content, reference.text, reference.language)
+        return key(content, name, self.versions[name])
+
+    def _score(self, pair: Pair, name: str, key: Key, system: str, result: FileEvaluation) -> None:
+        nothing = dict.fromkeys(METRICS[name].columns, math.nan)
+        note = "the original is silent" if is_silent(pair.reference) else None
+        values: dict[str, Any] = nothing
+        if note is None:
+            try:
+                values = dict(self.scorers[name](pair))
+            except NotScorable as error:
+                note = str(error)
+            except Exception as error:
+                result.failures.append(Failure(key.file, system, f"{name}: {reason_of(error)}"))
+                return
+            if note is None and any(isinstance(v, float) and math.isnan(v) for v in values.values()):
+                note = "the decoded audio is silent" if is_silent(pair.estimate) else "the metric gives no number"
+        result.rows.append(ScoreRow(key, system, values, note))
+
+    def _kept(self, reference: Reference, system: System) -> Path | None:
+        kept = self.settings.kept
+        return None if kept is None or system.name == ORIGINAL else kept_file(kept, system, reference.name)
+
+
+def kept_file(folder: Path, system: System, name: str) -> Path:
+    """Where the decoded file of a system is kept below `folder`; no two systems or files share one."""
+    label = re.sub(r"[^\w.=-]+", "_", system.name)
+    return folder / f"{label}-{text_hash(system.name, system.description)[:8]}" / f"{name}.wav"
+
+
+def reason_of(error: Exception) -> str:
+    """What an exception says, with its type where it was not meant to be read."""
+    known = isinstance(error, ValueError | RuntimeError | OSError) and str(error)
+    return str(error) if known else f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _check(decoded: Decoded, reference: Reference) -> None:
+    if not np.isfinite(decoded.waveform).all():
+        raise SystemFailed("the decoded audio contains NaN or infinite samples")
+    if not len(decoded.waveform):
+        raise SystemFailed("the decoded audio holds no samples")
+    seconds, expected = (len(w) / SAMPLE_RATE for w in (decoded.waveform, reference.waveform))
+    share, least = LENGTH_MISMATCH
+    if abs(seconds - expected) > max(least, share * expected):
+        raise SystemFailed(f"{seconds:.2f} s come out of {expected:.2f} s: not of this recording, or at a wrong rate")
+
+
+def _fit(waveform: Waveform, length: int) -> Waveform:
+    """As long as the original: cut, or completed with zeros."""
+    return np.pad(waveform, (0, max(0, length - len(waveform))))[:length].astype(np.float32)
+
+
+def _coding_of(decoded: Decoded, estimate: Waveform, reference: Reference, *, aligned: bool) -> Coding:
+    silent = is_silent(reference.waveform)
+    return Coding(
+        len(reference.waveform) / SAMPLE_RATE,
+        _hash(_pcm16(estimate)),
+        decoded.n_bytes,
+        decoded.encode_seconds,
+        decoded.decode_seconds,
+        None if decoded.codes is None else decoded.codes.tolist(),
+        decoded.bitrate,
+        decoded.megabytes,
+        None if aligned or silent else delay_ms(reference.waveform, estimate, SAMPLE_RATE),
+        (len(decoded.waveform) - len(reference.waveform)) / SAMPLE_RATE,
+        is_silent(estimate) and not silent,
+    )
+
+
+def _pcm16(waveform: Waveform) -> NDArray[np.int16]:
+    return (np.clip(waveform, -1, 1) * 32767).round().astype(np.int16)
+
+
+def _hash(samples: NDArray[np.int16]) -> str:
+    return hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()[:32]
+
+
+def _hash_in(file: Path) -> str | None:
+    """That of a kept file; None where there is none."""
+    try:
+        return _hash(soundfile.read(file, dtype="int16")[0])
+    except (OSError, soundfile.SoundFileError):
+        return None
+
+
+def references_below(folder: Path, *, without: Path) -> tuple[list[Path], list[str]]:
+    """The audio files below `folder`, but for results below `without`, and a line for each kind of what is left out."""
+    content = audio_files(folder)
+    beside = {path: reason for path, reason in content.left_out.items() if path.suffix not in (".txt", ".json")}
+    mine = without.resolve()
+    files, rest = ([path for path in paths if mine not in path.resolve().parents] for paths in (content.files, beside))
+    return files, FolderContent(files, {path: beside[path] for path in rest}).report()
+
+
+# ---- in parallel -----------------------------------------------------------------------------------------------------
 
 _evaluator: Evaluator | None = None  # of a worker process
 
 
-def _start_worker(plan: Plan) -> None:
+def _start_worker(settings: EvaluationSettings) -> None:
     global _evaluator
     torch.set_num_threads(1)
-    _evaluator = Evaluator(plan)
+    _evaluator = Evaluator(settings)
 
 
-def _work(job: tuple[Path, frozenset[str]]) -> list[Row | Failure]:
+def _work(job: tuple[Path, Mapping[Key, ScoreRow]]) -> FileEvaluation:
     assert _evaluator is not None
     return _evaluator(*job)
 
 
-def evaluate(
-    evaluator: Evaluator, files: Sequence[Path], *, done: Iterable[Row] = (), jobs: int = 1
-) -> Iterator[list[Row | Failure]]:
-    """Rows of `files`, one list for each as they come, without what is `done`; in `jobs` processes."""
-    plan = evaluator.plan
-    finished: dict[str, set[str]] = defaultdict(set)
-    for row in done:
-        finished[row.file].add(row.system)
-    work = [(file, frozenset(finished[str(file.relative_to(plan.folder))])) for file in files]
+def evaluate_files(
+    evaluator: Evaluator, files: Sequence[Path], store: ScoreStore, *, jobs: int = 1
+) -> Generator[FileEvaluation, None, None]:
+    """Each of `files` through all systems, as they come, in `jobs` processes; what is new goes to `store`."""
+    folder = evaluator.settings.folder
+    work = [(file, store.of_file(file.relative_to(folder).as_posix())) for file in files]
+    for result in _results(evaluator, work, jobs):
+        store.add(result.rows)
+        yield result
+
+
+def _results(
+    evaluator: Evaluator, work: Sequence[tuple[Path, Mapping[Key, ScoreRow]]], jobs: int
+) -> Iterator[FileEvaluation]:
     if jobs == 1:
         yield from (evaluator(*job) for job in work)
         return
-    with closing(in_processes(jobs, _work, work, _start_worker, plan)) as results:
-        for (file, without), rows in results:
-            if isinstance(rows, Exception):
-                name, reason = str(file.relative_to(plan.folder)), str(rows) or type(rows).__name__
-                rows = [Failure(name, system, reason) for system in evaluator.systems if system not in without]
-            yield rows
-
-
-# ---- rows on disk ----------------------------------------------------------------------------------------------------
-
-
-def append(row: Row, file: Path) -> None:
-    """Add a row to a file of JSON lines; a line that a killed run left unfinished stays apart."""
-    with open(file, "ab+") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - 1))
-        unfinished = stream.read(1) not in (b"", b"\n")
-        stream.write(b"\n" * unfinished + json.dumps(vars(row)).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def rows_in(file: Path) -> list[Row]:
-    """The whole rows of a file; none where there is no such file."""
-    if not file.is_file():
-        return []
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(Row(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue  # cut off when the run was killed
-    return rows
-
-
-# ---- summing up ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over files and its bootstrap 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-RATIOS = {"wer": ("word_errors", "words"), "cer": ("letter_errors", "letters")}
-
-
-def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """For each system an `Estimate` of every column, and what is counted over all files.
-
-    WER and CER are errors over words of all files. Every system is resampled alike.
-    """
-    by_system: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_system[row.system].append(row)
-    return {system: _summary(sorted(of, key=lambda row: row.file)) for system, of in by_system.items()}
-
-
-def _summary(rows: list[Row]) -> dict[str, Any]:
-    columns = {name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in score_names(rows)}
-    summary: dict[str, Any] = {"files": len(rows), "seconds": sum(row.seconds for row in rows)}
-    for name, (errors, total) in RATIOS.items():
-        if errors in columns:
-            e, t = columns.pop(errors), columns.pop(total)
-            draws = _draws(len(rows))
-            resampled = e[draws].sum(1) / np.maximum(t[draws].sum(1), 1)
-            summary[name] = _estimate(e.sum() / max(t.sum(), 1), resampled)
-    for name, values in columns.items():
-        known = values[~np.isnan(values)]
-        if len(known):
-            summary[name] = _estimate(known.mean(), known[_draws(len(known))].mean(1))
-    if all(row.n_bytes is not None for row in rows):
-        summary["kbps"] = sum(row.n_bytes or 0 for row in rows) * 8 / summary["seconds"] / 1000
-    if rows[0].bitrate is not None:
-        summary["nominal"] = rows[0].bitrate / 1000
-    if known_megabytes := [row.megabytes for row in rows if row.megabytes is not None]:
-        summary["megabytes"] = max(known_megabytes)
-    for what in ("encode", "decode"):
-        spent = [getattr(row, f"{what}_seconds") for row in rows]
-        if all(s is not None for s in spent):
-            summary[f"{what}_speed"] = summary["seconds"] / max(sum(spent), 1e-9)
-    return summary
-
-
-def _draws(n: int) -> np.ndarray:
-    """Which of `n` files each resample takes ``[RESAMPLES, n]``, the same for every system."""
-    return np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-
-
-def score_names(rows: Sequence[Row]) -> list[str]:
-    """Columns that any of the rows has, in the order in which they come."""
-    return list(dict.fromkeys(name for row in rows for name in row.scores))
-
-
-def _estimate(value: float, resampled: np.ndarray) -> Estimate:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
+    with closing(in_processes(jobs, _work, work, _start_worker, evaluator.settings)) as results:
+        for (file, _), result in results:
+            if isinstance(result, Exception):
+                name = file.relative_to(evaluator.settings.folder).as_posix()
+                failures = [Failure(name, s.name, reason_of(result)) for s in evaluator.systems]
+                result = FileEvaluation(None, failures=failures)
+            yield result

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,12 @@ import soundfile
 from PIL import Image
 
 from ..audio import AudioFileError, Waveform, read
-from ..infer.plot import spectrogram_image
-from .evaluate import SAMPLE_RATE, Estimate, Row, kept_file
-from .report import COLUMNS
+from .evaluate import ORIGINAL, EvaluationSettings, kept_file
+from .plot import spectrogram_image
+from .reference import SAMPLE_RATE
+from .report import COLUMNS, Report, shown_columns
+from .summary import Estimate, FileScores, Summary
+from .systems import System
 
 WITH_PICTURES = 10  # files whose spectrograms are shown
 WITH_PLAYERS = 40  # files that can be heard
@@ -31,44 +35,46 @@ th:first-child, td:first-child { text-align: left; } td small { color: #777; }
 """
 
 
-def write_html(
-    rows: Sequence[Row], summary: Mapping[str, Mapping[str, Any]], folder: Path, decoded: Path, file: Path
-) -> None:
-    """Write the report of `rows`: originals below `folder`, what systems made of them below `decoded`."""
-    by_file: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_file[row.file].append(row)
+def write_html(report: Report, systems: Sequence[System], settings: EvaluationSettings, file: Path) -> None:
+    """Write the report, with the originals and what `systems` made of them, which must have been kept."""
+    assert settings.kept is not None
+    folder, decoded, by_name = settings.folder, settings.kept, {system.name: system for system in systems}
+    by_file: dict[str, list[FileScores]] = defaultdict(list)
+    for each in report.results:
+        by_file[each.file].append(each)
     ranked = sorted(by_file, key=lambda name: _quality(by_file[name]))
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>Codecs on {html.escape(folder.name)}</title><style>{STYLE}</style>",
         f"<h1>Codecs on {html.escape(folder.name)}</h1>",
         f"<p>{len(by_file)} files; means with half the width of their bootstrap 95 % interval.</p>",
-        _table(summary),
+        _table(report.summary),
+        *(f"<p>{html.escape(line)}</p>" for line in report.warnings),
         f"<h1>Files, the worst first</h1><p>The first {min(WITH_PICTURES, len(ranked))} with spectrograms.</p>",
     ]
     for place, name in enumerate(ranked[:WITH_PLAYERS]):
-        parts.append(_section(name, by_file[name], folder, decoded, pictures=place < WITH_PICTURES))
+        parts.append(_section(name, by_file[name], by_name, folder, decoded, pictures=place < WITH_PICTURES))
     if len(ranked) > WITH_PLAYERS:
         parts.append(f"<p>{len(ranked) - WITH_PLAYERS} better ones are in scores.csv.</p>")
     file.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _quality(rows: Sequence[Row]) -> float:
+def _quality(results: Sequence[FileScores]) -> float:
     """What files are ranked by: the mean over systems of the first score there is."""
     for column, sign in RANKED_BY:
-        values = [row.scores[column] for row in rows if row.scores.get(column, float("nan")) == row.scores.get(column)]
+        values = [each.scores[column] for each in results if each.system != ORIGINAL and column in each.scores]
+        values = [value for value in values if not math.isnan(value)]
         if values:
             return sign * sum(values) / len(values)
     return 0.0
 
 
-def _table(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    columns = [name for name in COLUMNS if any(name in of for of in summary.values())]
-    head = "".join(f"<th>{html.escape(COLUMNS[name][0])}" for name in columns)
+def _table(summary: Mapping[str, Summary]) -> str:
+    columns = shown_columns(summary.values())
+    head = "".join(f"<th>{html.escape(COLUMNS[name].heading)}" for name in columns)
     lines = []
     for system, of in summary.items():
-        cells = "".join(f"<td>{_cell(of.get(name), COLUMNS[name][1])}" for name in columns)
+        cells = "".join(f"<td>{_cell(of.get(name), COLUMNS[name].digits)}" for name in columns)
         lines.append(f"<tr><td>{html.escape(system)}{cells}")
     return f"<div class=scroll><table><tr><th>system{head}{''.join(lines)}</table></div>"
 
@@ -79,13 +85,24 @@ def _cell(value: Any, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _section(name: str, rows: Sequence[Row], folder: Path, decoded: Path, *, pictures: bool) -> str:
-    cards = [_card("original", "", folder / name, pictures)]
-    for row in rows:
-        shown = ((c, row.scores[c]) for c in COLUMNS if c in row.scores)
-        scores = ", ".join(f"{COLUMNS[c][0].split()[0]} {value:.{COLUMNS[c][1]}f}" for c, value in shown)
-        cards.append(_card(row.system, scores, kept_file(decoded, row.system, name), pictures))
+def _section(
+    name: str,
+    results: Sequence[FileScores],
+    systems: Mapping[str, System],
+    folder: Path,
+    decoded: Path,
+    *,
+    pictures: bool,
+) -> str:
+    shown = {each.system: _scores(each) for each in results}
+    cards = [_card(ORIGINAL, shown.pop(ORIGINAL, ""), folder / name, pictures)]
+    cards += [_card(s, scores, kept_file(decoded, systems[s], name), pictures) for s, scores in shown.items()]
     return f"<section><h2>{html.escape(name)}</h2><div class=systems>{''.join(cards)}</div></section>"
+
+
+def _scores(each: FileScores) -> str:
+    known = [(COLUMNS[name], value) for name, value in each.scores.items() if name in COLUMNS]
+    return ", ".join(f"{column.heading.split()[0]} {value:.{column.digits}f}" for column, value in known)
 
 
 def _card(title: str, scores: str, file: Path, picture: bool) -> str:

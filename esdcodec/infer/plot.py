@@ -1,91 +1,11 @@
-"""A picture of what the codec did: both spectrograms and the codes between them."""
+"""Old name of `esdcodec.evaluation.plot`."""
 
-from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
-import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-
-from ..audio import Waveform
-from ..model_codec.spectral import centred_magnitude
-
-WINDOW, HOP = 1024, 256  # samples
-RANGE_DB = 80
+import warnings
+from typing import Any
 
 
-def decibels(waveform: Waveform) -> np.ndarray:
-    """Spectrogram ``[N, frames]`` in dB, the loudest bin 0."""
-    padded = np.pad(waveform, (0, max(0, WINDOW - len(waveform))))
-    magnitude = centred_magnitude(torch.from_numpy(padded)[None], WINDOW, HOP)[0].numpy()
-    return 20 * np.log10(np.maximum(magnitude / max(magnitude.max(), 1e-9), 10 ** (-RANGE_DB / 20)))
+def __getattr__(name: str) -> Any:
+    from ..evaluation import plot
 
-
-def _show(axes: Axes, waveform: Waveform, sample_rate: int, title: str) -> AxesImage:
-    """Draw the spectrogram of ``[T]``."""
-    axes.set(title=title, ylabel="kHz")
-    return axes.imshow(
-        decibels(waveform),
-        origin="lower",
-        aspect="auto",
-        extent=(0, len(waveform) / sample_rate, 0, sample_rate / 2000),
-        vmin=-RANGE_DB,
-        vmax=0,
-        cmap="magma",
-    )
-
-
-def spectrogram_image(waveform: Waveform, sample_rate: int, title: str) -> np.ndarray:
-    """A picture ``[height, width, 3]`` (uint8) of the spectrogram of ``[T]``."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    _show(figure.subplots(), waveform, sample_rate, title)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def plot(
-    file: str | Path | BinaryIO,
-    original: Waveform,
-    decoded: Waveform,
-    subband: Waveform,
-    codes: np.ndarray,
-    sizes: tuple[int, ...],
-    sample_rate: int,
-    subband_sample_rate: int,
-    *,
-    format: str = "png",
-) -> None:
-    """Draw the spectrograms of the original, the decoded and the subband signal ``[T]``, and the codes ``[n, L]``.
-
-    Args:
-        format: png, svg or pdf.
-    """
-    seconds = len(original) / sample_rate
-    n = len(codes)
-    figure = Figure(figsize=(10, 8.1 + 0.12 * n), layout="constrained")
-    *spectra, bottom = figure.subplots(4, 1, sharex=True, height_ratios=[3, 3, 1.5, 0.6 + 0.12 * n])
-    for axes, waveform, rate, title in (
-        (spectra[0], original, sample_rate, "original"),
-        (spectra[1], decoded, sample_rate, "decoded"),
-        (spectra[2], subband, subband_sample_rate, "subband that guides the decoder"),
-    ):
-        image = _show(axes, waveform, rate, title)
-    figure.colorbar(image, ax=spectra, label="dB")
-    heat = bottom.imshow(
-        codes / (np.array(sizes[:n])[:, None] - 1),
-        aspect="auto",
-        interpolation="nearest",
-        extent=(0, seconds, n - 0.5, -0.5),
-        vmin=0,
-        vmax=1,
-        cmap="viridis",
-    )
-    bottom.set(title=f"codes: {n} × {codes.shape[1]} frames, codebook 0 semantic", xlabel="seconds", ylabel="codebook")
-    bottom.set_yticks(range(n))
-    figure.colorbar(heat, ax=bottom, label="code / size")
-    bottom.set_xlim(0, seconds)
-    figure.savefig(file, dpi=110, format=format)
+    warnings.warn("esdcodec.infer.plot is now esdcodec.evaluation.plot", DeprecationWarning, stacklevel=2)
+    return getattr(plot, name)

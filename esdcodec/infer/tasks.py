@@ -229,7 +229,7 @@ class Roundtrip(ModelTask):
         import torch
 
         from ..audio import read
-        from .plot import plot  # matplotlib is needed for nothing else
+        from ..evaluation.plot import plot  # matplotlib is needed for nothing else
 
         waveform, _ = read(source, self.codec.sample_rate)
         if codes is None:

@@ -10,8 +10,8 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from ..dataset.batch import Batch
+from ..evaluation.usage import CodebookUsage
 from ..model_codec import ESDCodec
-from ..model_codec.usage import CodebookUsage
 from .export import export
 from .initialise import fit_to_latents
 from .monitor import Sounds

@@ -79,7 +79,7 @@ def log_sounds(accelerator: Accelerator, sounds: Sounds, step: int, folder: str 
     """Hand sounds to the trackers, each with a picture of its spectrogram."""
     if not sounds:
         return
-    from ..infer.plot import spectrogram_image
+    from ..evaluation.plot import spectrogram_image
 
     for name, (waveform, rate) in sounds.items():
         image = spectrogram_image(waveform, rate, title=name)

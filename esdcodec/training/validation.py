@@ -1,5 +1,6 @@
 """What a codec makes of speech that it was not trained on: scores, and sounds to listen to."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import islice
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from ..dataset.batch import Batch
 from ..evaluation.metrics import si_sdr, stoi
+from ..evaluation.usage import CodebookUsage
 from ..model_codec import ESDCodec
 from ..model_codec.losses import WINDOWS, mel_loss
-from ..model_codec.usage import CodebookUsage
 from .monitor import Sounds
 from .task import Validation
 
@@ -51,7 +52,9 @@ class Scores:
             decoded = self.codec.decode(codes[:, :n], length=audio.shape[-1]).float()
             self._count(f"mel_{n}", mel_loss(decoded, audio, self.codec.sample_rate, WINDOWS).item(), len(audio))
             for estimate, reference in zip(decoded[:, 0].cpu().numpy(), references):
-                self._count(f"si_sdr_{n}", si_sdr(estimate, reference))
+                ratio = si_sdr(estimate, reference)
+                if not math.isnan(ratio):  # of silence it is not defined
+                    self._count(f"si_sdr_{n}", ratio)
                 intelligibility = stoi(estimate, reference, self.codec.sample_rate)
                 if intelligibility is not None:
                     self._count(f"stoi_{n}", intelligibility)

@@ -12,7 +12,7 @@ from analysis import DIM, HOP, PITCH, RATE
 from torch import Tensor, nn
 
 from esdcodec.audio import resample
-from esdcodec.evaluation.metrics import asr_folder
+from esdcodec.evaluation.words import recogniser_folder
 
 N_FEATURES = 2 * 384  # two of the teacher's frames for each of the codec's
 LONGEST = 600  # frames that it hears at once
@@ -24,7 +24,7 @@ class Whisper:
     def __init__(self) -> None:
         from faster_whisper import WhisperModel
 
-        self.model = WhisperModel(asr_folder(), device="cpu", compute_type="float32")
+        self.model = WhisperModel(str(recogniser_folder()), device="cpu", compute_type="float32")
 
     def features(self, waveform: np.ndarray) -> np.ndarray:
         """``[L · 960]`` at 24 kHz -> ``[L, 768]``."""

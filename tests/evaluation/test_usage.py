@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from esdcodec.model_codec.usage import CodebookUsage
+from esdcodec.evaluation.usage import CodebookUsage
 
 
 class TestUsage:

@@ -21,8 +21,8 @@ class CodebookUsage:
 
     def add(self, codes: Tensor) -> None:
         """Count codes ``[B, K, L]`` of all codebooks."""
-        places = (codes.to(self.counts.device) + self.starts).flatten()
-        self.counts.scatter_add_(0, places, torch.ones_like(places))
+        indices = (codes.to(self.counts.device) + self.starts).flatten()
+        self.counts.scatter_add_(0, indices, torch.ones_like(indices))
 
     def clear(self) -> None:
         self.counts.zero_()
