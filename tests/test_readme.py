@@ -1,6 +1,7 @@
 """What the README and the configurations promise is run."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,17 @@ from omegaconf import OmegaConf
 
 import esdcodec
 from esdcodec.config import config_folder
+from esdcodec.infer.cli import parser
 from esdcodec.model_codec import ESDCodec
 from esdcodec.model_codec.discriminator import Discriminator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMPATIBILITY = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     assert found
     return found
 
@@ -28,7 +31,7 @@ def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("esdcodec.pretrained.best_device", lambda: torch.device("cpu"))
     namespace: dict[str, object] = {}
-    quickstart, ragged, dualcodec, stream = blocks("python")
+    quickstart, ragged, stream = blocks("python")
     exec(quickstart, namespace)
     assert (tmp_path / "decoded.wav").stat().st_size > 10000
     length = namespace["codes"].shape[-1]
@@ -42,15 +45,27 @@ def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
     assert (namespace["codes"][1, :, :32] >= 0).all()
     assert namespace["decoded"].shape == (2, 1, 48000)
     assert not namespace["decoded"][1, :, 32 * 960 :].any()
-    exec(dualcodec, namespace)
-    assert namespace["semantic_codes"].shape == (2, 1, 50)
-    assert namespace["acoustic_codes"].shape == (2, 7, 50)
-    assert namespace["audio"].shape == (2, 1, 48000)
     exec(stream, namespace)
     assert torch.cat(namespace["codes"], dim=-1).shape == (1, 1, 25)
     assert namespace["stream"].look_ahead_ms == 320
     assert namespace["codec"].stream_encoder().look_ahead_ms == 680
     assert namespace["codec"].stream_decoder().look_ahead_ms == 1720
+
+
+def test_the_block_of_the_compatibility_page_runs():
+    (dualcodec,) = blocks("python", COMPATIBILITY)
+    namespace: dict[str, object] = {}
+    exec(dualcodec, namespace)
+    assert namespace["semantic_codes"].shape == (2, 1, 50)
+    assert namespace["acoustic_codes"].shape == (2, 7, 50)
+    assert namespace["audio"].shape == (2, 1, 48000)
+
+
+def test_commands_of_the_readme_are_understood():
+    """Every `esdcodec …` line: its options are those of the program, with its own help as the judge."""
+    for line in re.findall(r"^ *esdcodec [^#\n]*", README, re.MULTILINE):
+        command = shlex.split(line)[1:]
+        parser().parse_args(command)
 
 
 def test_model_table(tmp_path):
