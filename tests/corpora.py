@@ -21,7 +21,10 @@ def audio(waveform: np.ndarray | None = None, rate: int = 24000, **options: str)
     """A file's bytes; one second of speech by default."""
     buffer = io.BytesIO()
     soundfile.write(
-        buffer, speech(1.0, sample_rate=rate)[0, 0].numpy() if waveform is None else waveform, rate, **options
+        buffer,
+        speech(1.0, sample_rate=rate)[0, 0].numpy() if waveform is None else waveform,
+        rate,
+        **{"format": "WAV", **options},
     )
     return buffer.getvalue()
 
@@ -61,7 +64,7 @@ def broken_members() -> tuple[dict[str, bytes], dict[str, str]]:
         "badjson": "json member is damaged",
         "oddscore": "json member is damaged",
         "noduration": "no duration in the json member",
-        "noaudio": "no audio member (mp3, flac, wav, ogg, opus)",
+        "noaudio": "no audio member",
         "zero": "audio member is empty",
         "garbage": "audio is damaged",
         "cut": "audio is damaged",

@@ -124,15 +124,19 @@ class FFmpegDecoder:
             return
         pieces: list[Waveform] = []
         n = given = 0
-        longest = 0
+        longest = silence = 0  # what cannot be decoded is silent if something follows
         end: Fraction | None = None  # seconds, of the last frame
         resampler: Resampler | None = None
         frame = self.waiting
         while frame is not None:
             if isinstance(frame, int):
-                waveform = np.zeros(min(frame, longest), np.float32)
+                silence += min(frame, longest)
+                waveform = np.zeros(0, np.float32)
             else:
                 waveform = _mono(frame)
+                if silence:
+                    pieces.append(np.zeros(silence, np.float32))
+                    silence = 0
                 if self.container.format.name == "ogg" and frame.pts is not None and frame.time_base:
                     time = frame.pts * frame.time_base
                     gap = round((time - end) * self.rate) if end is not None else 0

@@ -116,17 +116,18 @@ def _salvaged(decoder: Decoder, stream: BinaryIO, part: Part, whole: bool, size:
     except FAILURES as error:
         if not isinstance(decoder, SoundfileDecoder):
             raise
-        decoder.problems.append(f"damaged ({reason_of(error).strip(' :')})")
-        place = decoder.place
-        view = View(stream, part.start, part.stop)
+        total = 0
         try:
-            other = FFmpegDecoder(view)
-            for block in other.blocks(size):
-                skipped = min(place, len(block))
-                place -= skipped
+            for block in FFmpegDecoder(View(stream, part.start, part.stop)).blocks(size):
+                skipped = min(max(0, decoder.place - total), len(block))
+                total += len(block)
                 yield block[skipped:]
         except FAILURES:
-            return
+            pass
+        missing = (decoder.stated - max(total, decoder.place)) / decoder.rate
+        reason = reason_of(error).removeprefix("Error : ")
+        cut = total > 0 and missing > 0.5  # seconds, more than any format has in a packet
+        decoder.problems.append(f"{missing:.2f} s shorter than its header states" if cut else f"damaged ({reason})")
 
 
 def _at_rate(blocks: Iterator[Waveform], from_rate: int, to_rate: int) -> Iterator[Waveform]:

@@ -4,7 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-AUDIO_MEMBERS = ("mp3", "flac", "wav", "ogg", "opus")
+from ..audio import EXTENSIONS
+
+_USUAL = ("mp3", "flac", "wav", "ogg", "opus")  # of several members of an utterance the first of these is taken
+AUDIO_MEMBERS = (*_USUAL, *sorted(extension[1:] for extension in EXTENSIONS if extension[1:] not in _USUAL))
 
 
 class MetadataError(ValueError):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .filters import AUDIO_MEMBERS, Metadata, MetadataError
 
-FORMAT = "esdcodec-index-1"
+FORMAT = "esdcodec-index-2"  # 1 knew fewer kinds of audio
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def build(shard: Path) -> ShardIndex:
                     if key in audio:
                         index.broken.append((key, "key occurs twice in its shard"))
                     audio[key] = member.offset_data, member.size
-                elif extension == "json":
+                elif extension.lower() == "json":
                     stream = tar.extractfile(member)
                     metadata[key] = stream.read() if stream else b""
     except (tarfile.TarError, OSError, EOFError, UnicodeError, ValueError) as error:
@@ -99,7 +99,7 @@ def build(shard: Path) -> ShardIndex:
     for key in order:
         offset, size = audio.get(key, (0, 0))
         if key not in audio:
-            index.broken.append((key, f"no audio member ({', '.join(AUDIO_MEMBERS)})"))
+            index.broken.append((key, "no audio member"))
         elif size == 0:
             index.broken.append((key, "audio member is empty"))
         else:

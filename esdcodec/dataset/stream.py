@@ -107,7 +107,7 @@ class Stream(IterableDataset):
         try:
             metadata = Metadata.parse(sample.get("json"))
             if content is None:
-                raise MetadataError(f"no audio member ({', '.join(AUDIO_MEMBERS)})")
+                raise MetadataError("no audio member")
             if not content:
                 raise MetadataError("audio member is empty")
         except MetadataError as error:

@@ -169,7 +169,7 @@ def main() -> None:
 
     manifest: dict[str, object] = {}
     for name, items in splits.items():
-        write_shards(items, output, name=name, per_shard=50)
+        write_shards(items, output, name=name, per_shard=50, existing="overwrite")
         hours = sum(len(u.waveform) for u in items) / SAMPLE_RATE / 3600
         manifest[name] = {
             "utterances": len(items),

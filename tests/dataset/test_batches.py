@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from audio_bytes import encoded, mp3
 from conftest import speech
 from corpora import add, audio, broken_members, sample, utterance
 
@@ -322,3 +323,36 @@ class TestBroken:
 
 
 MIN_RATE = {"min_sample_rate": 16000}
+
+
+class TestLengths:
+    """Crops lie inside what decodes, whatever headers and metadata say."""
+
+    @pytest.fixture
+    def shard(self, tmp_path):
+        waveform = np.concatenate([speech(1.0, seed=i)[0, 0].numpy() for i in range(3)])
+        waveform[24000:60000] *= 1e-3  # a variable rate varies
+        flac = audio(waveform, format="FLAC")
+        ogg = audio(waveform[:36000], format="OGG", subtype="VORBIS")
+        members = {
+            **sample("a", mp3(waveform, xing=False), "mp3", duration=40),
+            **sample("b", encoded(waveform, 24000, "flac", "flac", pipe=True), "flac", duration=0.1),
+            **sample("c", 2 * ogg, "ogg"),
+            **sample("d", 2 * mp3(waveform[:36000]), "mp3"),
+            **sample("e", encoded(waveform, 24000, "ipod", "aac"), "m4a"),
+            **sample("f", encoded(waveform, 24000, "webm", "libopus"), "webm"),
+            **sample("g", mp3(waveform)[: 2 * len(mp3(waveform)) // 3], "MP3"),
+            **sample("h", flac[: 2 * len(flac) // 3], "flac"),
+            **sample("i", encoded(waveform, 24000, "wav", "pcm_s16le", pipe=True), "WAV"),
+        }
+        return add(tmp_path / "a.tar", members)
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_every_crop_is_full(self, shard, streamed):
+        tally = Tally()
+        source = [f"pipe:cat {shard}"] if streamed else [str(shard)]
+        batches = training(source, n=36, length=24000, tally=tally)
+        assert set(keys(batches)) == set("abcdefghi")
+        short = [batch.keys[0] for batch in batches if not batch.audio[0, 0, -2400:].any()]  # it ends with zeros
+        assert short == []
+        assert not tally.skipped

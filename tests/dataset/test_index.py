@@ -41,7 +41,7 @@ class TestCache:
         assert shard_index(shard) == first
         assert len(builds) == 1
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": "esdcodec-index-1", "keys": 3}', b"[]"])
+    @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": "esdcodec-index-2", "keys": 3}', b"[]"])
     def test_a_damaged_cache_is_made_again(self, shard, builds, damage):
         first = shard_index(shard)
         shard.with_name(f"{shard.name}.index").write_bytes(damage)
@@ -50,7 +50,7 @@ class TestCache:
 
     def test_a_changed_shard_is_read_again(self, shard, builds, tmp_path):
         shard_index(shard)
-        write_shards([utterance(9)], tmp_path)
+        write_shards([utterance(9)], tmp_path, existing="overwrite")
         os.utime(shard, ns=(1, 1))
         assert shard_index(shard).keys == ["u009"]
 

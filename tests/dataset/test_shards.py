@@ -1,14 +1,19 @@
 """Naming tar shards, and writing them."""
 
 import json
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 import soundfile
+from audio_bytes import encoded, mp3
 from conftest import speech
-from corpora import utterance
+from corpora import audio, utterance
 
-from esdcodec.dataset.make_shards import find_audio, folder_utterances, write_shards
+from esdcodec.dataset.index import shard_index
+from esdcodec.dataset.make_shards import ShardsExist, find_audio, folder_utterances, write_shards
 from esdcodec.dataset.shards import list_shards, streams
 
 
@@ -76,7 +81,8 @@ def test_a_folder_of_audio_becomes_shards(tmp_path, capsys):
     soundfile.write(source / "anna" / "one.take.wav", speech(0.5)[0, 0].numpy(), 24000)
     (source / "anna" / "one.take.txt").write_text("hello\n")
     (source / "bad.wav").write_bytes(b"x")
-    write_shards(folder_utterances(source, find_audio(source), language="en", sample_rate=16000), tmp_path / "out")
+    files = find_audio(source).files
+    write_shards(folder_utterances(source, files, language="en", sample_rate=16000), tmp_path / "out")
     assert "bad.wav" in capsys.readouterr().out
     with tarfile.open(tmp_path / "out/shard-000000.tar") as archive:
         assert sorted(archive.getnames()) == ["anna_one_take_wav.flac", "anna_one_take_wav.json"]
@@ -84,3 +90,105 @@ def test_a_folder_of_audio_becomes_shards(tmp_path, capsys):
     assert metadata["speaker"] == "anna"
     assert metadata["text"] == "hello"
     assert metadata["duration"] == 0.5
+
+
+def keys(folder):
+    return [shard_index(shard).keys for shard in sorted(folder.glob("shard-*.tar"))]
+
+
+class TestShardsThatExist:
+    def test_are_left_alone(self, corpus):
+        before = {file: file.read_bytes() for file in corpus.iterdir()}
+        with pytest.raises(ShardsExist, match=r"shards already \(shard-000000\.tar"):
+            write_shards([utterance(20)], corpus)
+        assert {file: file.read_bytes() for file in corpus.iterdir()} == before
+
+    def test_are_numbered_on_from_if_told(self, corpus):
+        before = keys(corpus)
+        new = write_shards([utterance(i) for i in (20, 21)], corpus, per_shard=1, existing="append")
+        assert [shard.name for shard in new] == ["shard-000004.tar", "shard-000005.tar"]
+        assert keys(corpus) == [*before, ["u020"], ["u021"]]
+        assert list_shards(corpus / "shard.list") == list_shards(corpus)
+
+    def test_are_replaced_if_told(self, corpus):
+        write_shards([utterance(20)], corpus, existing="overwrite")
+        assert keys(corpus) == [["u020"]]
+        assert list_shards(corpus / "shard.list") == list_shards(corpus)
+
+    @pytest.mark.parametrize("existing", ["append", "overwrite"])
+    def test_stay_if_the_new_ones_fail(self, corpus, existing):
+        def failing():
+            yield utterance(20)
+            raise OSError("disk full")
+
+        before = keys(corpus)
+        with pytest.raises(OSError, match="disk full"):
+            write_shards(failing(), corpus, existing=existing)
+        with pytest.raises(ValueError, match="no utterance"):
+            write_shards([], corpus, existing=existing)
+        assert keys(corpus) == before
+        assert not list(corpus.glob("*.part")) + list(corpus.glob(".*.part"))
+
+    def test_have_no_key_of_the_new_ones(self, corpus):
+        with pytest.raises(ValueError, match="two utterances have the key 'u003'"):
+            write_shards([utterance(3)], corpus, existing="append")
+
+
+class TestCommand:
+    @pytest.fixture
+    def source(self, tmp_path):
+        waveform = speech(0.5)[0, 0].numpy()
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for name, content in {
+            "a b.wav": audio(waveform),
+            "a_b.wav": audio(waveform),
+            "c.FLAC": audio(waveform, format="FLAC"),
+            "d.mp3": mp3(waveform, xing=False),
+            "e.m4a": encoded(waveform, 24000, "ipod", "aac"),
+            "c.txt": b"hello",
+            "notes.md": b"words",
+        }.items():
+            (folder / name).write_bytes(content)
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more/f.opus").write_bytes(audio(waveform, format="OGG", subtype="OPUS"))
+        (folder / "linked").symlink_to(tmp_path / "more")
+        (tmp_path / "more/back").symlink_to(folder)
+        return folder
+
+    def run(self, *args: object):
+        command = [sys.executable, "-m", "esdcodec.dataset.make_shards", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+    def test_takes_all_that_can_be_read_and_says_what_is_left_out(self, source, tmp_path):
+        result = self.run(source, tmp_path / "out")
+        assert result.returncode == 0, result.stderr
+        assert "6 files, 1 shards" in result.stdout
+        assert "extension .md: 1" in result.stderr
+        assert ".txt" not in result.stderr
+        assert sorted(key for shard in keys(tmp_path / "out") for key in shard) == [
+            "a_b_wav", "a_b_wav-2", "c_FLAC", "d_mp3", "e_m4a", "linked_f_opus",
+        ]  # fmt: skip
+
+    def test_fails_if_a_file_that_should_be_audio_cannot_be_read_whole(self, source, tmp_path):
+        (source / "words.mp3").write_bytes(b"no sound" * 100)
+        (source / "cut.flac").write_bytes(audio(format="FLAC")[:20000])
+        (source / "gone.wav").symlink_to(source / "nowhere.wav")
+        (source / "latin.wav").write_bytes(audio())
+        (source / "latin.txt").write_bytes(b"\xe9")
+        result = self.run(source, tmp_path / "out")
+        assert result.returncode == 1
+        for told in ("skipped: {}/words.mp3", "{}/cut.flac: ", "skipped: {}/gone.wav: link to nothing", "not UTF-8"):
+            assert told.format(source) in result.stderr
+        assert {"cut_flac", "latin_wav", "c_FLAC"} < {key for shard in keys(tmp_path / "out") for key in shard}
+
+    def test_asks_what_to_do_with_shards_that_exist(self, source, corpus):
+        before = keys(corpus)
+        result = self.run(source, corpus)
+        assert result.returncode == 2
+        assert "--append, --overwrite" in result.stderr
+        assert keys(corpus) == before
+        assert self.run(source, corpus, "--append").returncode == 0
+        assert len(keys(corpus)) == 5
+        assert self.run(source, corpus, "--overwrite").returncode == 0
+        assert len(keys(corpus)) == 1
