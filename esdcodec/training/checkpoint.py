@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
 log = logging.getLogger(__name__)
 
 STATE_FILE = "trainer.json"
-FORMAT = "esdcodec-checkpoint-2"
+FORMAT = "esdcodec-checkpoint-3"
 
 
 class CheckpointError(RuntimeError):
@@ -125,6 +125,12 @@ def every(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name))
 
 
+def newest(accelerator: Accelerator, folder: Path) -> Path | None:
+    """The newest checkpoint that the main process sees, on all ranks: another's listing of the folder may be old."""
+    found = every(folder) if accelerator.is_main_process else []
+    return broadcast_object_list([found[-1] if found else None])[0]
+
+
 def best(folder: Path) -> Path | None:
     """The checkpoint with the lowest validation score, the newest of equals; None where none has one."""
     scores = {path: _score(path) for path in every(folder)}
@@ -140,15 +146,45 @@ def _score(checkpoint: Path) -> float | None:
 
 
 def load(accelerator: Accelerator, checkpoint: Path, networks: dict[str, Any]) -> dict[str, Any]:
-    """Restore everything from `checkpoint` and return its state.
+    """Restore everything from `checkpoint` on all ranks, and return its state.
+
+    The main process reads the state and compares the checksums; all load.
 
     Args:
         networks: what the run consists of, as in the state that was saved.
 
     Raises:
-        CheckpointError: it cannot be read, or belongs to a run of something else; nothing is trained from it then.
+        CheckpointError: on all ranks, if one cannot read it, or it belongs to a run of something else; nothing is
+            trained from it then.
     """
-    way_out = f"remove {checkpoint} to go on from the one before, or set trainer.output_dir to a new folder"
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = _verify(checkpoint, networks)
+        except CheckpointError as error:
+            found[1] = str(error)
+    state, refused = broadcast_object_list(found)
+    if refused is not None:
+        raise CheckpointError(refused)
+    problem = None
+    try:
+        accelerator.load_state(str(checkpoint))
+    except Exception as error:  # whatever a reader raises at what another version wrote
+        problem = f"rank {accelerator.process_index}: {error}"
+    accelerator.step = 0  # it counts batches up to the next step of the optimizers, of which a checkpoint has none
+    problem = _first_problem(accelerator, problem)
+    if problem is not None:
+        raise CheckpointError(f"{checkpoint} cannot be loaded ({problem}): {_way_out(checkpoint)}")
+    return state
+
+
+def _way_out(checkpoint: Path) -> str:
+    return f"remove {checkpoint} to go on from the one before, or set trainer.output_dir to a new folder"
+
+
+def _verify(checkpoint: Path, networks: dict[str, Any]) -> dict[str, Any]:
+    """The state of a checkpoint, whose files are whole and whose networks are those."""
+    way_out = _way_out(checkpoint)
     try:
         state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
         found, files, saved = state.get("format"), state.get("files"), state.get("networks")
@@ -156,29 +192,24 @@ def load(accelerator: Accelerator, checkpoint: Path, networks: dict[str, Any]) -
         raise CheckpointError(f"{checkpoint} is no whole checkpoint ({error}): {way_out}") from error
     if found != FORMAT:
         raise CheckpointError(f"{checkpoint} has format {found!r}, this version reads {FORMAT!r}: {way_out}")
-    differing = _differences(saved, networks)
+    differing = sorted(differences(saved, networks))
     if differing:
         raise CheckpointError(
             f"{checkpoint} holds another model (it differs in {', '.join(differing)}): use its configuration, or set "
             "trainer.output_dir to a new folder"
         )
-    for name, (size, crc) in files.items():
+    for name, (size, crc) in (files or {}).items():
         path = checkpoint / name
         if not path.is_file() or path.stat().st_size != size or _crc32(path) != crc:
             raise CheckpointError(f"{checkpoint} is damaged ({name} is missing or has changed): {way_out}")
-    try:
-        accelerator.load_state(str(checkpoint))
-    except Exception as error:  # whatever a reader raises at what another version wrote
-        raise CheckpointError(f"{checkpoint} cannot be loaded ({error}): {way_out}") from error
     return state
 
 
-def _differences(saved: Any, expected: Any, name: str = "") -> list[str]:
-    """Names of the settings in which two nested configurations differ."""
+def differences(saved: Any, expected: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """Settings in which two nested configurations differ, by their dotted names: (saved, expected)."""
     if isinstance(saved, dict) and isinstance(expected, dict):
-        return [
-            found
-            for key in sorted({*saved, *expected})
-            for found in _differences(saved.get(key), expected.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [] if saved == expected else [name]
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in {**saved, **expected}:
+            found |= differences(saved.get(key), expected.get(key), f"{name}.{key}" if name else key)
+        return found
+    return {} if saved == expected else {name: (saved, expected)}

@@ -33,6 +33,14 @@ class CodecTask(Task):
         held_out: batches to validate on; None: no validation.
     """
 
+    data_settings = (
+        "data.train",
+        "data.filters",
+        "data.shuffle_window",
+        "data.segment_speech.segment_length",
+        "data.segment_speech.per_utterance",
+        "trainer.seed",
+    )
     shown: Mapping[str, str] = {
         "loss/total": "loss",
         "loss/mel": "mel",

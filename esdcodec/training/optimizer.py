@@ -1,5 +1,6 @@
 """How a network learns: AdamW, Muon for convolutions, the schedule of the learning rate, the moving average."""
 
+import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -121,6 +122,31 @@ class Learner:
     optimizer: Any
     schedule: LambdaLR
     average: AveragedModel | None = None  # of the weights
+
+    def __post_init__(self) -> None:
+        self.options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+
+    def keep_to_settings(self) -> None:
+        """Learn by the settings that this was made with, also where the state of another run's was loaded.
+
+        What a checkpoint holds are moments and the number of steps; learning rates, betas and weight decay are those
+        of the configuration.
+        """
+        self.schedule.base_lrs = [options["initial_lr"] for options in self.options]
+        for group, options, base, factor in zip(
+            self.optimizer.param_groups, self.options, self.schedule.base_lrs, self.schedule.lr_lambdas
+        ):
+            group.update(options)
+            group["lr"] = base * factor(self.schedule.last_epoch)
+        self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def digest(self) -> str:
+        """SHA-256 of all weights, those of the average too."""
+        found = hashlib.sha256()
+        for network in (self.unwrapped, self.average):
+            for tensor in network.state_dict().values() if network is not None else ():
+                found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return found.hexdigest()
 
     @classmethod
     def make(cls, accelerator: Accelerator, name: str, network: nn.Module, settings: OptimizerSettings) -> "Learner":

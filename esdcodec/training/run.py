@@ -5,21 +5,24 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.logging import get_logger
+from accelerate.utils import gather_object
 from omegaconf import OmegaConf
 
 from . import checkpoint
-from .checkpoint import attempt
+from .checkpoint import CheckpointError, attempt
 from .interruption import Interrupted, Interruption
 from .monitor import Sounds, log_sounds
+from .optimizer import Learner
 from .settings import RunSettings
 
 log = get_logger(__name__)  # of the main process
@@ -37,8 +40,61 @@ class Progress:
     position: int = 0  # items of the data that all ranks have read
     audio_seconds: float = 0.0  # of them
     skipped_steps: int = 0  # that were not finite
-    skipped_in_a_row: int = 0
+    skipped_in_a_row: int = 0  # a resumed run counts anew
     score: float | None = None  # of the last validation, if it was at this step; the lowest is the best
+
+
+class Status:
+    """`status.json`, for scripts: what became of a run, and where it is.
+
+    `starting`, `running`, `interrupted`, `finished`, or `failed` with the rank that failed first, and why.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "status.json"
+
+    def write(self, status: str, **more: Any) -> None:
+        """As the main process sees it; nothing where the folder is not there yet."""
+        if _rank() == 0 and self.file.parent.is_dir():
+            self._write({"status": status, **more})
+
+    def write_failure(self, error: BaseException, step: int | None) -> None:
+        """By the rank that failed, unless another one failed before: the others fail because of it."""
+        if self.file.parent.is_dir() and self.read().get("status") != "failed":
+            self._write({"status": "failed", "step": step, "rank": _rank(), "cause": repr(error)})
+
+    def read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.file.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _write(self, content: dict[str, Any]) -> None:
+        unfinished = self.file.with_name(f".status.json.{_rank()}.partial")
+        attempt(lambda: unfinished.write_text(json.dumps(content)))
+        attempt(lambda: os.replace(unfinished, self.file))
+
+
+def _rank() -> int:
+    """Of this process, also where Accelerate was not asked yet."""
+    return PartialState().process_index if PartialState._shared_state else int(os.environ.get("RANK", 0))
+
+
+@contextmanager
+def recorded(folder: Path) -> Iterator[Status]:
+    """The status of a run from its very start: what fails before the first step is told too.
+
+    A status of the start before, such as `interrupted`, is no longer there then.
+    """
+    status = Status(folder)
+    status.write("starting")
+    try:
+        yield status
+    except Interrupted:
+        raise
+    except BaseException as error:
+        status.write_failure(error, None)  # unless `Run` did, which knows the step
+        raise
 
 
 class Run:
@@ -47,42 +103,69 @@ class Run:
 
     Args:
         config: the whole configuration, as it is written down.
-        networks: the sizes of what is trained: a checkpoint of others is refused.
         name: of the project, for the trackers.
     """
 
     def __init__(
-        self,
-        settings: RunSettings,
-        accelerator: Accelerator,
-        config: Mapping[str, Any],
-        networks: Mapping[str, Any],
-        name: str = "esdcodec",
+        self, settings: RunSettings, accelerator: Accelerator, config: Mapping[str, Any], name: str = "esdcodec"
     ) -> None:
         self.settings, self.accelerator, self.name = settings, accelerator, name
-        self.config, self.networks = dict(config), dict(networks)
+        self.config = _as_read_back(config)
+        self.networks: dict[str, Any] = {}
         self.folder = Path(settings.output_dir)
         self.environment = describe_environment()
+        self.status = Status(self.folder)
         self.progress = Progress()
         self.interruption = Interruption()
 
     # ---- from start to end ------------------------------------------------------------------------------------------
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one.
+    def resume(self, learners: Sequence[Learner], networks: Mapping[str, Any], data_settings: Sequence[str]) -> None:
+        """Go on from the newest checkpoint, if there is one; then all ranks must hold the same weights.
+
+        What is state comes from the checkpoint, all else from the configuration; what differs is logged.
+
+        Args:
+            networks: the sizes of what is trained: a checkpoint of others is refused.
+            data_settings: names of the settings that decide what is read at a position: where they differ, exactness
+                ends, so the checkpoint is refused unless `trainer.resume` is `new_data`.
 
         Raises:
-            CheckpointError: there is one that cannot be gone on from.
+            CheckpointError: there is one that cannot be gone on from, or the ranks differ.
         """
+        self.networks = _as_read_back(networks)
         if self.accelerator.is_main_process:
             checkpoint.remove_partial(self.folder)
         self.accelerator.wait_for_everyone()
-        found = checkpoint.every(self.folder)
-        if not found:
-            return
-        state = checkpoint.load(self.accelerator, found[-1], self.networks)
+        found = checkpoint.newest(self.accelerator, self.folder)
+        if found is not None:
+            self._load(found, learners, data_settings)
+        digests = gather_object([[learner.digest() for learner in learners]])
+        differing = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+        if differing:
+            raise CheckpointError(
+                f"ranks {', '.join(map(str, differing))} hold other weights than rank 0 ({found or 'no checkpoint'}): "
+                f"{self.folder} must be on a disk that all nodes see, and their software the same"
+            )
+
+    def _load(self, found: Path, learners: Sequence[Learner], data_settings: Sequence[str]) -> None:
+        state = checkpoint.load(self.accelerator, found, self.networks)
+        changed = checkpoint.differences(state["config"], self.config)
+        other_data = [n for n in changed if any(n == key or n.startswith(f"{key}.") for key in data_settings)]
+        if other_data and self.settings.resume != "new_data":
+            raise CheckpointError(
+                f"{found} was trained on other data ({', '.join(other_data)} differ): set trainer.resume=new_data to "
+                "go on from its weights with the data from the beginning, or trainer.output_dir to a new folder"
+            )
         self.progress = Progress(**{name: state[name] for name in asdict(self.progress)})
-        log.info("resumed from %s", found[-1])
+        self.progress.skipped_in_a_row = 0
+        if other_data:
+            self.progress.position = 0
+        for learner in learners:
+            learner.keep_to_settings()
+        log.info("resumed from %s", found)
+        for name, (before, now) in changed.items():
+            log.info("set differently from now on: %s=%s (it was %s)", name, now, before)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -96,40 +179,55 @@ class Run:
         try:
             with self.interruption:
                 yield
-        except BaseException as error:
-            self.write_status("interrupted" if isinstance(error, Interrupted) else f"failed: {error!r}")
+        except Interrupted:
+            self._leave("interrupted")
             raise
-        finally:
+        except BaseException as error:
+            self.status.write_failure(error, self.progress.step)
             self.attempt(self.accelerator.end_training)
-        self.write_status("finished")
+            raise
+        self._leave("finished")
+
+    def _leave(self, status: str) -> None:
+        """Together: a launcher ends all processes when the first is gone."""
+        self.write_status(status)
+        for tracker in self.accelerator.trackers:
+            self.attempt(tracker.finish)
+        self.accelerator.trackers = []
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
     def write_status(self, status: str) -> None:
-        """For scripts: what became of the run."""
-        if self.accelerator.is_main_process:
-            unfinished = self.folder / ".status.json.partial"
-            attempt(lambda: unfinished.write_text(json.dumps({"status": status, "step": self.progress.step})))
-            attempt(lambda: os.replace(unfinished, self.folder / "status.json"))
+        self.status.write(status, step=self.progress.step)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
-    def save(self, export: Callable[[Path], None]) -> None:
-        """Write a checkpoint, and what `export` writes into the folder that it is given."""
+    def save(self, export: Callable[[Path], None], status: str = "running") -> None:
+        """Write a checkpoint, then the status, then what `export` writes into the folder that it is given.
+
+        All ranks wait for it: who leaves before would end it.
+        """
         state = {
             **asdict(self.progress),
             "networks": self.networks,
             "environment": self.environment,
             "config": self.config,
         }
+        started = time.monotonic()
         saved = checkpoint.save(self.accelerator, self.folder, state, keep=self.settings.keep_checkpoints)
-        if saved is None:
-            return
-        if self.accelerator.is_main_process:
-            names = ["export", "export_best"] if checkpoint.best(self.folder) == saved else ["export"]
-            for folder in (self.folder / name for name in names):
-                problem = attempt(lambda folder=folder: export(folder))  # type: ignore[misc]
-                if problem:
-                    log.error("%s not written (%s)", folder, problem)
-        log.info("step %d: wrote %s", self.progress.step, saved)
+        if saved is not None:
+            log.info("step %d: wrote %s in %.0f s", self.progress.step, saved, time.monotonic() - started)
+            self.write_status(status)
+            if self.accelerator.is_main_process:
+                self._export(saved, export)
+        self.accelerator.wait_for_everyone()
+
+    def _export(self, saved: Path, export: Callable[[Path], None]) -> None:
+        names = ["export", "export_best"] if checkpoint.best(self.folder) == saved else ["export"]
+        for folder in (self.folder / name for name in names):
+            problem = attempt(lambda folder=folder: export(folder))  # type: ignore[misc]
+            if problem:
+                log.error("%s not written (%s)", folder, problem)
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -163,6 +261,11 @@ class Run:
         options = defaults.get(name, {}) | self.settings.tracker_options
         self.accelerator.trackers = []
         self.accelerator.init_trackers(self.name, init_kwargs={name: options} if name else {})
+
+
+def _as_read_back(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As a checkpoint's state has it: keys are texts, sequences are lists."""
+    return dict(json.loads(json.dumps(dict(values))))
 
 
 def describe_environment() -> dict[str, Any]:

@@ -45,6 +45,7 @@ class RunSettings:
     """What of `trainer` is the same for every network: the loop, the output folder, what is logged and when."""
 
     output_dir: str
+    resume: str
     seed: int
     gradient_accumulation: int
     mixed_precision: str
@@ -66,6 +67,7 @@ class RunSettings:
             "checkpoint_every", "keep_checkpoints",
         ):  # fmt: skip
             _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        _require(self.resume in ("exact", "new_data"), "resume", self.resume, "must be 'exact' or 'new_data'")
         _require(self.clip_grad_norm > 0, "clip_grad_norm", self.clip_grad_norm, "must be positive")
         _require(
             self.mixed_precision in ("no", "bf16"),

@@ -22,7 +22,7 @@ from .codec_task import CodecTask
 from .export import load_discriminator
 from .objective import Objective, check_weights
 from .optimizer import Learner
-from .run import Run
+from .run import Run, recorded
 from .settings import (
     ConfigurationError,
     DataSettings,
@@ -38,8 +38,9 @@ from .trainer import Trainer
 
 def train(config: DictConfig) -> Trainer:
     """Train the codec that a configuration of `conf/` describes; see `Trainer.train` for what it raises."""
-    trainer = make_trainer(config)
-    trainer.train()
+    with recorded(Path(str(config.trainer.output_dir))):
+        trainer = make_trainer(config)
+        trainer.train()
     return trainer
 
 
@@ -78,12 +79,18 @@ def make_trainer(config: DictConfig) -> Trainer:
         tally=skip_counts,
         extract=extract,
     )
-    sizes = {"codec": codec.config, "discriminator": settings.model.discriminator, "ema": trainer.ema_decay is not None}
+    sizes = {
+        "codec": codec.config,
+        "discriminator": settings.model.discriminator,
+        "ema": trainer.ema_decay is not None,
+        "freeze": sorted(trainer.freeze),
+        "muon": [trainer.generator.muon_lr is not None, trainer.discriminator.muon_lr is not None],
+    }
     objective = make_objective(trainer, accelerator, codec, discriminator, teacher)
     task = CodecTask(trainer, accelerator, objective, sizes, validation)
     return Trainer(
         trainer,
-        Run(trainer, accelerator, values, task.networks()),
+        Run(trainer, accelerator, values),
         task,
         training,
         batch_size=trainer.batch_size,

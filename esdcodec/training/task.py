@@ -28,10 +28,11 @@ class Task:
     """
 
     learners: list[Learner]
+    data_settings: tuple[str, ...] = ()  # names of the settings that decide what is read at a position
     shown: Mapping[str, str] = {"loss/total": "loss"}  # values of the progress line, and their labels there
 
     def networks(self) -> dict[str, Any]:
-        """Sizes of all that is trained; a checkpoint in which they differ is refused."""
+        """Sizes of all that is trained, and how: a checkpoint in which they differ is refused."""
         return {}
 
     def active(self, step: int) -> list[Learner]:

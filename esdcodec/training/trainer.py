@@ -72,7 +72,7 @@ class Trainer:
             TooMuchIsBroken: more of the data than `data.max_broken_share`.
             FloatingPointError: `trainer.max_skipped_steps` steps in a row were not finite.
         """
-        self.run.resume()
+        self.run.resume(self.task.learners, self.task.networks(), self.task.data_settings)
         with self.run.running(), closing(self.data.batches(self.run.progress.position)) as batches:  # type: ignore[type-var]
             self._loop(batches)
 
@@ -93,7 +93,7 @@ class Trainer:
             if last or progress.step % settings.sample_every == 0:
                 self.run.track_sounds(self.task.sounds())
             if last or interrupted or progress.step % settings.checkpoint_every == 0:
-                self.run.save(self.task.export)
+                self.run.save(self.task.export, "interrupted" if interrupted and not last else "running")
             if interrupted and not last:
                 log.warning("told to stop: saved at step %d; the same command goes on from there", progress.step)
                 raise Interrupted

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from esdcodec.config import config_folder
-from esdcodec.training.setup import make_trainer
+from esdcodec.training import setup
 from esdcodec.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +28,10 @@ def train(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:
     torch.set_num_threads(1)
     try:
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-            trainer = make_trainer(compose(config, overrides=[str(o) for o in overrides]))
-        trainer.train()
+            composed = compose(config, overrides=[str(o) for o in overrides])
+        return setup.train(composed)
     finally:
         torch.set_num_threads(threads)
-    return trainer
 
 
 def start(*overrides: object, config: str = "esdcodec_smoke", **options: object) -> subprocess.Popen:
@@ -59,6 +58,11 @@ def launch(*command: object, ok: bool = True, **environment: str) -> str:
     )  # fmt: skip
     assert (result.returncode == 0) == ok, result.stdout + result.stderr
     return result.stdout + result.stderr
+
+
+def on_two(*overrides: object, ok: bool = True, **environment: str) -> str:
+    """`accelerate launch --cpu` starts one process whatever it is told; this is its way to two on a CPU."""
+    return launch("--multi_gpu", "--num_processes=2", "tests/training/two_ranks.py", *overrides, ok=ok, **environment)
 
 
 def events(folder: Path) -> EventAccumulator:

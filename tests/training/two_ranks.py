@@ -1,37 +1,73 @@
-"""Run on two ranks by the tests: train, with one step that is broken on one rank if asked, then compare the ranks."""
+"""Run on two ranks by the tests: train, with what `FAULT` names going wrong, then compare the ranks."""
 
 import os
 import sys
+import time
+from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
 
 from esdcodec.config import config_folder
-from esdcodec.training.setup import make_trainer
+from esdcodec.training import checkpoint, setup
+from esdcodec.training.trainer import Trainer
 
+FAULT, STEP = os.environ.get("FAULT", ""), int(os.environ.get("STEP", -1))
+RANK = int(os.environ["RANK"])
+
+
+def here(trainer: Trainer) -> bool:
+    return trainer.run.progress.step == STEP and RANK == 1
+
+
+class FaultyTrainer(Trainer):
+    def read(self, batches):
+        batch, position = super().read(batches)
+        if FAULT == "not finite" and here(self):
+            batch.audio.fill_(float("nan"))
+        if FAULT == "crash" and here(self):
+            raise OSError("the disk of rank 1 is gone")
+        if FAULT == "told to stop" and here(self):
+            self.run.interruption.received = True
+        return batch, position
+
+    def train(self):
+        close, export = self.accelerator.end_training, self.task.export
+
+        def compare():
+            """The last thing of a run, which closes the process group."""
+            for learner in self.task.learners:
+                parameters = torch.cat([p.detach().flatten() for p in learner.network.parameters()])
+                assert torch.isfinite(parameters).all()
+                ranks = self.accelerator.gather(parameters[None])
+                assert torch.equal(ranks[0], ranks[1]), "the ranks' parameters differ"
+            print(f"both ranks hold the same, {self.run.progress.skipped_steps} steps skipped", flush=True)
+            close()
+
+        def slow_export(folder: Path):
+            time.sleep(4)
+            export(folder)
+
+        if FAULT == "other weights" and RANK == 1:
+            with torch.no_grad():
+                next(self.task.learners[0].network.parameters()).add_(1e-6)
+        if FAULT == "told to stop":
+            self.task.export = slow_export
+        if FAULT != "crash":
+            self.accelerator.end_training = compare
+        super().train()
+
+
+if FAULT == "old listing" and RANK == 1:
+    checkpoint.every = lambda folder: []
+if FAULT == "unreadable" and RANK == 1:
+    load_state = setup.Accelerator.load_state
+
+    def unreadable(self, folder):
+        raise OSError("stale file handle")
+
+    setup.Accelerator.load_state = unreadable
+setup.Trainer = FaultyTrainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-    trainer = make_trainer(compose("esdcodec_smoke", overrides=sys.argv[1:]))
+    trainer = setup.train(compose("esdcodec_smoke", overrides=sys.argv[1:]))
 assert trainer.accelerator.num_processes == 2
-read, close = trainer.read, trainer.accelerator.end_training
-
-
-def broken_on_one_rank(batches):
-    batch, position = read(batches)
-    if trainer.run.progress.step == int(os.environ.get("BREAK_STEP", -1)) and trainer.accelerator.process_index == 1:
-        batch.audio.fill_(float("nan"))
-    return batch, position
-
-
-def compare() -> None:
-    for learner in trainer.task.learners:
-        parameters = torch.cat([p.detach().flatten() for p in learner.network.parameters()])
-        assert torch.isfinite(parameters).all()
-        ranks = trainer.accelerator.gather(parameters[None])
-        assert torch.equal(ranks[0], ranks[1]), "the ranks' parameters differ"
-    print(f"both ranks hold the same, {trainer.run.progress.skipped_steps} steps skipped", flush=True)
-    close()
-
-
-trainer.read = broken_on_one_rank
-trainer.accelerator.end_training = compare  # the last thing of a run, which closes the process group
-trainer.train()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import SMALL, equal, finish, scalars, start, train, weights
+from runs import SMALL, equal, finish, on_two, scalars, start, train, weights
 
 from esdcodec.training.checkpoint import CheckpointError
+from esdcodec.training.codec_task import CodecTask
 from esdcodec.training.interruption import EXIT_CODE
 
 STEPS = 8
@@ -192,6 +193,70 @@ class TestResume:
             train(*base, "trainer.max_steps=4", other)
         assert not (folder / "checkpoint-00000004").exists()
 
+    def test_the_configuration_wins_for_all_that_is_no_state(self, run, caplog):
+        folder, base = run
+        before = torch.load(folder / "checkpoint-00000003/optimizer.bin", weights_only=False)["state"]
+        new = {"lr": 3e-4, "muon_lr": 0.002, "weight_decay": 0.3, "final_lr": 3e-4, "warmup_steps": 0}
+        with caplog.at_level("INFO"):
+            trainer = train(
+                *base, "trainer.max_steps=4", "trainer.generator.betas=[0.5,0.6]",
+                *(f"trainer.generator.{name}={value}" for name, value in new.items()),
+            )  # fmt: skip
+        others, directions = trainer.task.learners[0].optimizer.param_groups
+        assert (others["lr"], others["betas"], others["weight_decay"]) == (3e-4, (0.5, 0.6), 0.3)
+        assert directions["lr"] == 0.002
+        assert trainer.task.learners[0].schedule.get_last_lr() == [3e-4, 0.002]
+        state = torch.load(folder / "checkpoint-00000004/optimizer.bin", weights_only=False)["state"]
+        assert all(state[i]["step"] == before[i]["step"] + 1 for i in state if "exp_avg" in state[i])
+        told = [r.getMessage() for r in caplog.records if "set differently" in r.getMessage()]
+        assert any("trainer.generator.lr=0.0003 (it was 0.001)" in line for line in told)
+        assert not any("trainer.generator.decay_steps" in line for line in told)
+
+    @pytest.mark.parametrize(
+        ("other", "named"),
+        [
+            ("trainer.seed=1", "trainer.seed"),
+            ("data.segment_speech.segment_length=4800", "data.segment_speech.segment_length"),
+            ("data.filters.min_duration=0.5", "data.filters.min_duration"),
+            ("data.train=[{shards: SHARDS, weight: 1}]", "data.train"),
+        ],
+    )
+    def test_other_data_is_refused_unless_told(self, run, shards, other, named):
+        folder, base = run
+        other = other.replace("SHARDS", str(shards))
+        with pytest.raises(CheckpointError, match=rf"{named} differ.*trainer\.resume=new_data"):
+            train(*base, "trainer.max_steps=4", other)
+        assert not (folder / "checkpoint-00000004").exists()
+        trainer = train(*base, "trainer.max_steps=4", other, "trainer.resume=new_data")
+        assert trainer.run.progress.position == 2  # one step from the beginning
+        again = train(*base, "trainer.max_steps=5", other, "trainer.resume=new_data")
+        assert again.run.progress.position == 4  # which is no other data any more
+
+    def test_other_batches_and_workers_are_no_other_data(self, run):
+        _, base = run
+        trainer = train(*base, "trainer.max_steps=4", "trainer.batch_size=1", "data.max_broken_share=0.5")
+        assert trainer.run.progress.position == (3 + 2) * 2 + 1
+
+    def test_accumulation_begins_with_the_step(self, run, monkeypatch):
+        _, base = run
+        synced = []
+        backward = CodecTask.backward
+
+        def spied(task, *arguments):
+            synced.append(task.accelerator.sync_gradients)
+            return backward(task, *arguments)
+
+        monkeypatch.setattr(CodecTask, "backward", spied)
+        train(*base, "trainer.max_steps=5", "trainer.gradient_accumulation=2")
+        assert synced == [False, True] * 2
+
+    def test_sizes_with_numbers_as_keys_are_found_again(self, shards, tmp_path):
+        spectrograms = "+model.discriminator.spectrograms={256: 64}"
+        small = "+model.discriminator.spectrogram_channels=[2,2,2,2]"
+        base = (*in_process(shards, tmp_path, 1), spectrograms, small)
+        train(*base)
+        assert train(*base, "trainer.max_steps=2").run.progress.step == 2
+
     def test_what_a_checkpoint_tells_of_its_run(self, run):
         state = json.loads((run[0] / "checkpoint-00000003/trainer.json").read_text())
         assert state["position"] == (3 + 2) * 2  # three steps and two batches to fit the codebooks to, of two segments
@@ -203,6 +268,70 @@ def _flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+class TestStatus:
+    def test_what_fails_before_the_first_step_leaves_no_old_status(self, finished, shards, tmp_path):
+        shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+        for other, cause in (("machine.shards=nowhere", "FileNotFoundError"), ("trainer.log_every=0", "log_every=0")):
+            (tmp_path / "status.json").write_text('{"status": "interrupted", "step": 3}')
+            with pytest.raises((OSError, ValueError)):
+                train(*in_process(shards, tmp_path, 4), other)
+            status = json.loads((tmp_path / "status.json").read_text())
+            assert (status["status"], status["rank"]) == ("failed", 0)
+            assert cause in status["cause"]
+
+    def test_what_cannot_be_run_leaves_no_folder(self, shards, tmp_path):
+        with pytest.raises(ValueError, match="log_every"):
+            train(*in_process(shards, tmp_path / "run", 4), "trainer.log_every=0")
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+class TestTwoRanks:
+    @pytest.fixture
+    def run(self, shards, tmp_path):
+        """A run of two ranks that was to end at step 2, and how it goes on."""
+        base = in_process(shards, tmp_path, 4)
+        on_two(*base, "trainer.max_steps=2")
+        return tmp_path, base
+
+    def status(self, folder):
+        return json.loads((folder / "status.json").read_text())
+
+    def test_the_main_process_says_from_which_checkpoint_all_go_on(self, run):
+        folder, base = run
+        output = on_two(*base, FAULT="old listing")
+        assert output.count("both ranks hold the same, 0 steps skipped") == 2
+        state = json.loads((folder / "checkpoint-00000004/trainer.json").read_text())
+        assert state["position"] == (4 + 2) * 2 * 2  # four steps and two batches, on two ranks, of two segments
+
+    def test_ranks_that_hold_other_weights_are_stopped_before_the_first_step(self, shards, tmp_path):
+        output = on_two(*in_process(shards, tmp_path, 2), ok=False, FAULT="other weights")
+        assert "ranks 1 hold other weights than rank 0" in output
+        assert not list(tmp_path.glob("checkpoint-*"))
+
+    def test_a_rank_that_cannot_read_it_stops_all(self, run):
+        folder, base = run
+        output = on_two(*base, ok=False, FAULT="unreadable")
+        assert "cannot be loaded (rank 1: stale file handle)" in output
+        assert not list(folder.glob("checkpoint-00000003"))
+        assert self.status(folder)["status"] == "failed"
+
+    def test_a_failure_is_told_with_its_rank_and_cause(self, run):
+        folder, base = run
+        on_two(*base, ok=False, FAULT="crash", STEP="3")
+        status = self.status(folder)
+        assert (status["status"], status["step"], status["rank"]) == ("failed", 3, 1)
+        assert "the disk of rank 1 is gone" in status["cause"]
+
+    def test_told_to_stop_none_leaves_before_all_is_written(self, run):
+        """The launcher ends the others as soon as one is gone."""
+        folder, base = run
+        before = (folder / "export/model.safetensors").read_bytes()
+        on_two(*base, ok=False, FAULT="told to stop", STEP="2")
+        assert self.status(folder) == {"status": "interrupted", "step": 3}
+        assert (folder / "export/model.safetensors").read_bytes() != before
 
 
 class TestNotFinite:
@@ -218,6 +347,17 @@ class TestNotFinite:
         assert all(
             torch.isfinite(t).all() for network in weights(tmp_path, int(last.name[-8:])) for t in network.values()
         )
+
+    def test_with_what_the_message_says_it_goes_on(self, shards, tmp_path):
+        base = in_process(shards, tmp_path, 30)
+        broken = ("trainer.max_skipped_steps=3", "trainer.loss_weights.mel=inf")
+        with pytest.raises(FloatingPointError, match="lower the learning rate or lengthen the warm-up"):
+            train(*base, *broken)
+        lower = ("trainer.generator.lr=1e-4", "trainer.generator.final_lr=1e-5", "trainer.generator.warmup_steps=9")
+        trainer = train(*base, "trainer.max_steps=4", "trainer.max_skipped_steps=1", *lower)
+        assert trainer.run.progress.step == 4
+        (rate, _) = trainer.task.learners[0].schedule.get_last_lr()
+        assert rate == pytest.approx(1e-4 * 5 / 9)  # that of the step to come
 
     def test_one_such_step_is_left_out(self, shards, tmp_path, monkeypatch, caplog):
         from esdcodec.training.trainer import Trainer

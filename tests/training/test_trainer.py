@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import speech
-from runs import SMALL, equal, events, launch, scalars, start, train, weights
+from runs import SMALL, equal, events, launch, on_two, scalars, start, train, weights
 from safetensors.torch import load_file
 
 import esdcodec
@@ -146,15 +146,12 @@ def test_settings_that_cannot_be(shards, tmp_path, override, message):
 class TestManyProcesses:
     OPTIONS = ("trainer.semantic_only_probability=0.5", "trainer.max_steps=4", "trainer.checkpoint_every=4", SMALL)
 
-    def on_two(self, *overrides, **environment):
-        """`accelerate launch --cpu` starts one process whatever it is told; this is its way to two on a CPU."""
-        return launch("--multi_gpu", "--num_processes=2", "tests/training/two_ranks.py", *overrides, **environment)
-
     @pytest.mark.parametrize("broken", [None, 2], ids=["all finite", "a step not finite on one rank"])
     def test_both_hold_the_same_parameters_of_both_networks(self, shards, tmp_path, broken):
         options = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", *self.OPTIONS)
         fit = ("trainer.continuous_steps=1", "trainer.fit_batches=2")
-        output = self.on_two(*options, *fit, BREAK_STEP=str(-1 if broken is None else broken))
+        fault = {} if broken is None else {"FAULT": "not finite", "STEP": str(broken)}
+        output = on_two(*options, *fit, **fault)
         assert output.count(f"both ranks hold the same, {0 if broken is None else 1} steps skipped") == 2
         assert ("was skipped on all ranks" in output) == (broken is not None)
 
@@ -164,7 +161,7 @@ class TestManyProcesses:
         train(*options, f"trainer.output_dir={tmp_path}/joined", "trainer.batch_size=4")
         halves = ("trainer.batch_size=2", "trainer.gradient_accumulation=2")
         train(*options, f"trainer.output_dir={tmp_path}/accumulated", *halves)
-        self.on_two(*options, f"trainer.output_dir={tmp_path}/ranks", "trainer.batch_size=2")
+        on_two(*options, f"trainer.output_dir={tmp_path}/ranks", "trainer.batch_size=2")
         for other in ("accumulated", "ranks"):
             for joined, parted in zip(weights(tmp_path / "joined", 4), weights(tmp_path / other, 4)):
                 differences = torch.cat([(parted[name] - tensor).abs().flatten() for name, tensor in joined.items()])
