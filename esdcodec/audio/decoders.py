@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ..workers import uninterrupted
 from .containers import Part
 from .errors import AudioFileError
 from .resample import Resampler, Waveform
@@ -44,7 +45,10 @@ class SoundfileDecoder:
     """Where the stated length is that of the samples; elsewhere soundfile reads too little or fails."""
 
     def __init__(self, file: str | Path | BinaryIO) -> None:
-        self.stream = soundfile.SoundFile(file)
+        if isinstance(file, str | Path) and os.name != "nt":
+            file = os.fsencode(file)  # soundfile takes names for UTF-8
+        with uninterrupted():
+            self.stream = soundfile.SoundFile(file)
         self.rate, self.channels, self.stated = self.stream.samplerate, self.stream.channels, self.stream.frames
         self.preroll = PREROLL.get(self.stream.subtype, 0)
         self.sure = self.stream.format == "MP3" or not self.stream.subtype.startswith("MPEG")  # in a wav it is a guess
@@ -55,9 +59,10 @@ class SoundfileDecoder:
         # After every read soundfile seeks, from where the decoder of an mp3 needs some frames to be right again.
         while True:
             before = min(self.preroll, self.place)
-            if before:
-                self.stream.seek(self.place - before)
-            block = self.stream.read(before + size, dtype="float32", always_2d=True)[before:]
+            with uninterrupted():
+                if before:
+                    self.stream.seek(self.place - before)
+                block = self.stream.read(before + size, dtype="float32", always_2d=True)[before:]
             if not len(block):
                 break
             self.place += len(block)
@@ -67,9 +72,10 @@ class SoundfileDecoder:
 
     def range(self, first: int, last: int) -> Waveform:
         """Samples from `first` to before `last`, fewer where there are not as many."""
-        if first:
-            self.stream.seek(first)
-        block = self.stream.read(last - first, dtype="float32", always_2d=True)
+        with uninterrupted():
+            if first:
+                self.stream.seek(first)
+            block = self.stream.read(last - first, dtype="float32", always_2d=True)
         return block.mean(axis=1) if self.channels > 1 else block[:, 0]
 
 

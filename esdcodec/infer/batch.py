@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..audio import EXTENSIONS
-from ..workers import in_processes
-from .files import STDIN, STDOUT, Found, Job, find_jobs, is_stream, printable
+from ..workers import WorkerDied, in_processes
+from .files import STDIN, STDOUT, Found, Job, find_jobs, is_stream, printable, tidy
 from .progress import SecondsBar
 from .tasks import Facts, Task
 
@@ -148,7 +148,7 @@ def _plan(
     args: argparse.Namespace, task: Task, found: Found, into: Path | None
 ) -> tuple[list[tuple[Job, list[Path]]], list[Outcome], int]:
     """What is to be done; what cannot be; and the number of files that are there already."""
-    sources = {os.path.realpath(job.source) for job in found.jobs}
+    sources = {_identity(job.source) for job in found.jobs} - {None}
     taken: dict[Path, Path] = {}
     planned: list[tuple[Job, list[Path]]] = []
     refused: list[Outcome] = [(Job(path, path), [], why) for path, why in found.failed.items()]
@@ -167,7 +167,7 @@ def _plan(
                     f"its output {targets[0]} would replace that of {first}: give another --output, or a folder of "
                     "both, which is mirrored"
                 )
-            if any(os.path.realpath(target) in sources for target in targets):
+            if any(_identity(target) in sources for target in targets):
                 raise Refused("its output would replace an input; choose another --output")
             if job.source != STDIN:
                 _check_source(job.source)
@@ -179,6 +179,15 @@ def _plan(
             continue
         planned.append((job, targets))
     return planned, refused, skipped
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file is, under all of its names; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _check_source(source: Path) -> None:
@@ -223,6 +232,8 @@ def _outcomes(
         return
     with closing(in_processes(n_processes, _work, planned, _start_worker, replace(task), threads)) as results:
         for (job, targets), facts in results:
+            for target in targets if isinstance(facts, WorkerDied) else ():
+                tidy(Path(os.path.realpath(target)).parent)
             yield job, targets, _reason(job.source, facts) if isinstance(facts, Exception) else facts
 
 

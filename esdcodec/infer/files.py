@@ -254,7 +254,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(path))
-    _tidy(target.parent)
+    _tidy_once(target.parent)
     partial = target.with_name(f".{target.name[:40]}.{HOST}.{secrets.token_hex(8)}.part")
     try:
         with _create(partial) as stream:
@@ -291,8 +291,7 @@ def _lock(stream: BinaryIO, *, wait: bool) -> bool | None:
         return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
 
 
-@functools.cache  # once in each folder
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
     """Delete what processes left that were killed: nobody holds its lock. Where locks do not reach, it must be old."""
     with suppress(OSError):
         for name in os.listdir(folder):
@@ -301,3 +300,6 @@ def _tidy(folder: Path) -> None:
                     lock = _lock(stream, wait=False) if match[1] == HOST else None
                     if lock or (lock is None and time.time() - os.fstat(stream.fileno()).st_mtime > OLD):
                         (folder / name).unlink()
+
+
+_tidy_once = functools.cache(tidy)

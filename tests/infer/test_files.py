@@ -128,7 +128,7 @@ class TestWholeFile:
         killed.kill()
         killed.communicate()
         touch(tmp_path / ".mine.part", tmp_path / f".name.another-host.{'0' * 16}.part")
-        files._tidy.cache_clear()
+        files._tidy_once.cache_clear()
         with whole_file(tmp_path / "new"):
             pass
         left = {path.name for path in tmp_path.iterdir()}
@@ -144,7 +144,7 @@ class TestWholeFile:
         left = tmp_path / f".name.another-host.{'0' * 16}.part"
         touch(left)
         os.utime(left, (left.stat().st_mtime - 2 * OLD,) * 2)
-        files._tidy.cache_clear()
+        files._tidy_once.cache_clear()
         with whole_file(tmp_path / "new"):
             pass
         assert not left.exists()

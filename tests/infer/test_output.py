@@ -210,6 +210,13 @@ class TestPlaces:
         assert main(["info", f"in/{name}.esd"]) == 0
         assert r"\udcff\n\x1b[31m.esd" in capsys.readouterr().out
 
+    def test_recordings_with_names_of_any_bytes(self, run, tmp_path):
+        name = os.fsdecode(b"\xff")
+        for extension in (".wav", ".m4a"):  # read by soundfile and by FFmpeg
+            write(tmp_path / "in/a.wav").rename(f"in/{name}{extension}")
+        assert run("encode", "in", "-o", "out") == 0
+        assert names(tmp_path / "out/in") == {f"{name}.wav.esd", f"{name}.m4a.esd"}
+
     def test_a_name_that_is_too_long_fails_alone(self, run, tmp_path, capsys):
         for suffix in ("wav", "flac"):  # each keeps its extension: a.wav.esd
             write(tmp_path / f"in/{'n' * 250}.{suffix}"[: len(str(tmp_path)) + 4 + 255])
@@ -223,6 +230,16 @@ class TestPlaces:
         assert run("decode", coded, "-o", "out") == 1
         assert "failed" in capsys.readouterr().err
         assert (tmp_path / "out").read_text() == "precious"
+
+    def test_an_input_is_not_replaced_under_another_name(self, run, tmp_path, capsys):
+        before = write(tmp_path / "a.wav").read_bytes()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/a.wav").symlink_to("../a.wav")
+        os.link("a.wav", "b.wav")
+        assert run("roundtrip", "a.wav", "-o", "out", "--overwrite") == 1
+        assert run("roundtrip", "a.wav", "b.wav", "-o", ".", "--overwrite") == 1
+        assert capsys.readouterr().err.count("would replace an input") == 3
+        assert Path("a.wav").read_bytes() == before
 
     def test_a_folder_where_a_file_must_be(self, run, coded, tmp_path, capsys):
         (tmp_path / "out/a.wav").mkdir(parents=True)
@@ -301,7 +318,9 @@ class Troubled(Encode):
         if source.stem == "unknown":
             raise Unknown("what is this")
         if source.stem == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
+            with files.output(targets[0]) as target:
+                target.write(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
         return super().run(source, targets)
 
 
