@@ -45,10 +45,11 @@ class SoundfileDecoder:
     """Where the stated length is that of the samples; elsewhere soundfile reads too little or fails."""
 
     def __init__(self, file: str | Path | BinaryIO) -> None:
+        name_or_file: Any = file
         if isinstance(file, str | Path) and os.name != "nt":
-            file = os.fsencode(file)  # soundfile takes names for UTF-8
+            name_or_file = os.fsencode(file)  # soundfile takes names for UTF-8
         with uninterrupted():
-            self.stream = soundfile.SoundFile(file)
+            self.stream = soundfile.SoundFile(name_or_file)
         self.rate, self.channels, self.stated = self.stream.samplerate, self.stream.channels, self.stream.frames
         self.preroll = PREROLL.get(self.stream.subtype, 0)
         self.sure = self.stream.format == "MP3" or not self.stream.subtype.startswith("MPEG")  # in a wav it is a guess

@@ -266,7 +266,9 @@ class TestOneFileAlone:
             Path("in", f"{name}.esd").write_bytes((coded / "a.esd").read_bytes())
         create = files._create
         monkeypatch.setattr(
-            files, "_create", lambda path: io.BufferedRandom(Full(path, "x+")) if "b." in path.name else create(path)
+            files,
+            "_create",
+            lambda path: io.BufferedRandom(Full(path, "x+")) if path.name.startswith(".b.") else create(path),
         )
         assert run("decode", "in", "-o", "out", "--format", format) == 1
         assert capfd.readouterr().err == "failed     in/b.esd: No space left on device\n"
