@@ -48,7 +48,7 @@ def stated_seconds(source: str | Path | BinaryIO) -> float | None:
         return None
     try:
         return float(soundfile.info(str(source)).duration)
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, ValueError):  # a name that is no UTF-8
         return None
 
 
