@@ -29,32 +29,19 @@ from esdcodec.model_codec import layers
 
 
 @contextmanager
-def plain_way() -> Iterator[None]:
-    """The layers as they are usually written."""
-    kept = {
-        (layers.Derived, "derived"): lambda layer, compute, *parameters: compute(*parameters),
-        (layers.Conv1d, "forward"): _plain_conv,
-        (layers.ConvTranspose1d, "forward"): _plain_conv_transpose,
-        (layers.Snake, "forward"): lambda layer, x: x + (1 / (layer.alpha + 1e-9)) * torch.sin(layer.alpha * x).pow(2),
-    }
-    saved = {key: key[0].__dict__[key[1]] for key in kept}
-    for (cls, name), function in kept.items():
-        setattr(cls, name, function)
+def plain_way(codec: ESDCodec) -> Iterator[None]:
+    """Encode and decode by the plain network, with 1-D convolutions and Snake step by step."""
+    names = {"conv1d": F.conv1d, "conv_transpose1d": F.conv_transpose1d}
+    saved = {name: getattr(layers, name) for name in names}
+    codec.inference_form = lambda: codec  # type: ignore[method-assign]
+    for name, function in names.items():
+        setattr(layers, name, function)
     try:
         yield
     finally:
-        for (cls, name), function in saved.items():
-            setattr(cls, name, function)
-
-
-def _plain_conv(layer: layers.Conv1d, x: Tensor) -> Tensor:
-    weight = layer.normalised_weight()
-    return F.conv1d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation)
-
-
-def _plain_conv_transpose(layer: layers.ConvTranspose1d, x: Tensor) -> Tensor:
-    x = F.conv_transpose1d(x, layer.normalised_weight(), layer.bias, layer.stride, layer.padding)
-    return F.pad(x, (1, 0), mode="reflect") if layer.stride[0] % 2 else x
+        del codec.inference_form
+        for name, function in saved.items():
+            setattr(layers, name, function)
 
 
 def seconds_of(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
@@ -97,7 +84,7 @@ def compare(
 
     def plainly(function: Callable[[], object]) -> Callable[[], object]:
         def run() -> object:
-            with plain_way():
+            with plain_way(codec):
                 return function()
 
         return run

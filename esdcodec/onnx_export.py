@@ -1,21 +1,22 @@
 """ONNX files of a codec's two halves, for runtimes without PyTorch.
 
     pip install "esdcodec[onnx]"
-    python -m esdcodec.onnx_export 25hz_nano onnx/
+    python -m esdcodec.onnx_export 25hz_nano nano_onnx/
 
 writes
 
 - `encoder.onnx`: `audio` ``[B, 1, T]`` float32 at the model's rate, T a multiple of its hop length -> `codes`
-  ``[B, K, L]`` int64 of all K codebooks,
-- `decoder.onnx`: `codes` ``[B, K, L]`` int64, L at least 2 -> `audio` ``[B, 1, hop_length · L]``. Codebooks
-  that are not used are given as -1.
+  ``[B, K, L]`` int64 of all K codebooks; the first n of them are codes of n codebooks,
+- `decoder.onnx`: `codes` ``[B, n, L]`` int64 of the first n codebooks, 1 to K, L at least 2 -> `audio`
+  ``[B, 1, hop_length · L]``. Codebooks that an item doesn't use may also be given as -1.
 
-Batch and length are free. Weights are float32. What `ESDCodec.encode` and `decode` do around the networks (resampling,
-chunks, cutting to length) is left to the caller.
+Batch, length and n are free. Weights are float32. What `ESDCodec.encode` and `decode` do around the networks
+(resampling, chunks, cutting to length) is left to the caller.
 """
 
 import argparse
 import copy
+import importlib.util
 import math
 import warnings
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from .model_codec import ESDCodec
 from .model_codec.condition import InverseSTFT, SpectrumHead
-from .model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake, snake
+from .model_codec.inference import FOLDED, Rules, rewritten
 from .pretrained import load
 
 OPSET = 17
@@ -35,44 +36,53 @@ OPSET = 17
 def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
     """Write `encoder.onnx` and `decoder.onnx` to `folder`, which is made if need be; returns their paths.
 
-    The networks are rewritten first in operators that every runtime has: weights folded, codebooks projected, and the
-    inverse STFT as a transposed convolution with the windowed Fourier matrix, which is exact.
+    They have the plain network with its weights folded and its codebooks projected, in operators that every runtime
+    has: the inverse STFT is a transposed convolution with the windowed Fourier matrix, which is exact.
+
+    Raises:
+        ImportError: the package `onnx` is not installed.
     """
+    spec = importlib.util.find_spec("onnx")
+    if spec is None or spec.origin is None:  # a folder of that name can be imported, too
+        raise ImportError('ONNX files are written with the package onnx: `pip install "esdcodec[onnx]"`')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    codec = copy.deepcopy(codec).cpu().float().eval()  # the graphs share its layers, and change them alike
+    codec = copy.deepcopy(codec).cpu().float().eval()
     audio = torch.zeros(1, 1, 8 * codec.hop_length)
-    codes = torch.zeros(1, codec.n_codebooks, 8, dtype=torch.int64)
+    codes = torch.zeros(1, 1, 8, dtype=torch.int64)
     paths = [folder / "encoder.onnx", folder / "decoder.onnx"]
     with torch.no_grad():
-        _export(EncoderGraph(codec), audio, "audio", "codes", paths[0])
-        _export(DecoderGraph(codec), codes, "codes", "audio", paths[1])
+        _export(EncoderGraph(codec), audio, {"audio": {0: "batch", 2: "samples"}}, {"codes": {0: "batch", 2: "frames"}}, paths[0])
+        axes = {"codes": {0: "batch", 1: "codebooks", 2: "frames"}}
+        _export(DecoderGraph(codec), codes, axes, {"audio": {0: "batch", 2: "samples"}}, paths[1])
     return paths
 
 
-def _export(graph: nn.Module, example: Tensor, source: str, result: str, path: Path) -> None:
+Axes = dict[str, dict[int, str]]  # the names of an input's or output's axes that are free
+
+
+def _export(graph: nn.Module, example: Tensor, source: Axes, result: Axes, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.eval(),
             (example,),
             str(path),
-            input_names=[source],
-            output_names=[result],
-            dynamic_axes={name: {0: "batch", 2: name} for name in (source, result)},
+            input_names=list(source),
+            output_names=list(result),
+            dynamic_axes={**source, **result},
             opset_version=OPSET,
             dynamo=False,  # the exporter that needs no other package than onnx
         )
 
 
 class EncoderGraph(nn.Module):
-    """Audio to the codes of all codebooks, in plain operators; takes the codec's layers for itself."""
+    """Audio to the codes of all codebooks."""
 
     def __init__(self, codec: ESDCodec) -> None:
         super().__init__()
         tables = _tables(codec)
-        self.encoder = _plain(codec.encoder)
-        self.semantic_decoder = _plain(codec.semantic_decoder)
+        self.encoder, self.semantic_decoder = _plain(codec.encoder), _plain(codec.semantic_decoder)
         self.searches = nn.ModuleList(_Search(table) for table in tables[:1])
         for quantizer in codec.acoustic_quantizer.quantizers:
             self.searches.append(_Search(F.normalize(quantizer.codebook.weight, dim=-1), _plain(quantizer.in_proj)))
@@ -102,7 +112,7 @@ class _Search(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """Codes, those of unused codebooks -1, to audio, in plain operators; takes the codec's layers for itself."""
+    """Codes of the first n codebooks, those of unused codebooks -1, to audio."""
 
     def __init__(self, codec: ESDCodec) -> None:
         super().__init__()
@@ -111,12 +121,15 @@ class DecoderGraph(nn.Module):
         self.condition_network, self.decoder = _plain(codec.condition_network), _plain(codec.decoder)
 
     def forward(self, codes: Tensor) -> Tensor:
-        layers = codes.clamp(min=0).unbind(1)
-        used = (codes >= 0).float().unsqueeze(2).unbind(1)  # of each codebook, [B, 1, L]
-        semantic, *acoustic = (F.embedding(layer, table).transpose(1, 2) for layer, table in zip(layers, self.tables))
+        n_codebooks = len(self.tables)
+        unused = -torch.ones_like(codes[:, :1]).expand(-1, n_codebooks, -1)
+        layers = torch.cat([codes, unused], dim=1)[:, :n_codebooks].unbind(1)
+        semantic, *acoustic = (
+            F.embedding(layer.clamp(min=0), table).transpose(1, 2) for layer, table in zip(layers, self.tables)
+        )
         latent = self.semantic_decoder(semantic)
-        for quantized, mask in zip(acoustic, used[1:]):
-            latent = latent + quantized * mask
+        for quantized, layer in zip(acoustic, layers[1:]):
+            latent = latent + quantized * (layer >= 0).float().unsqueeze(1)
         subband, _ = self.condition_network(latent)
         return self.decoder(latent, subband)
 
@@ -131,47 +144,25 @@ def _tables(codec: ESDCodec) -> list[Tensor]:
 
 
 def _plain(network: nn.Module) -> nn.Module:
-    """`network` with every layer that is faster in PyTorch than it is plain replaced by the plain one."""
-    for kind, plain in _PLAIN.items():
-        if isinstance(network, kind):
-            network = plain(network)
-            break
-    for name, child in network.named_children():
-        setattr(network, name, _plain(child))
-    return network
+    """A copy of `network` in operators that every runtime has."""
+    return rewritten(nn.Sequential(network), RULES)[0]
 
 
-class _PlainSnake(nn.Module):
-    def __init__(self, layer: Snake) -> None:
-        super().__init__()
-        self.alpha = layer.alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        return snake(x, self.alpha)
-
-
-class _PlainUnit(nn.Sequential):
-    def __init__(self, unit: ResidualUnit) -> None:
-        super().__init__(*unit)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
-
-
-class _PlainInverseSTFT(nn.Module):
+class _ConvolutionInverseSTFT(nn.Module):
     """The inverse real Fourier transform, its window and the overlap-add, as one transposed convolution."""
 
     def __init__(self, istft: InverseSTFT) -> None:
         super().__init__()
         n_fft, self.hop_length = istft.n_fft, istft.hop_length
         self.trim = (n_fft - self.hop_length) // 2
+        window = istft.window(torch.device("cpu"))
         bins, samples = torch.arange(n_fft // 2 + 1)[:, None], torch.arange(n_fft)
         angle = (bins * samples % n_fft).double() * (2 * math.pi / n_fft)
         both_sides = torch.full((n_fft // 2 + 1, 1), 2.0, dtype=torch.float64)  # all but 0 and half the rate
         both_sides[0] = both_sides[-1] = 1
         basis = torch.cat([both_sides * angle.cos(), -both_sides * angle.sin()]) / n_fft
-        self.basis = nn.Parameter((basis * istft.window.double()).float()[:, None])
-        self.weight = nn.Parameter(istft.window.square()[None, None])
+        self.basis = nn.Parameter((basis * window.double()).float()[:, None])
+        self.weight = nn.Parameter(window.square()[None, None])
 
     def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
         spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
@@ -181,7 +172,7 @@ class _PlainInverseSTFT(nn.Module):
         return F.conv_transpose1d(frames, kernel, stride=self.hop_length, padding=self.trim)
 
 
-class _PlainHead(nn.Module):
+class _ReflectingHead(nn.Module):
     """Magnitude and phase of at least two frames: one has nothing to reflect."""
 
     def __init__(self, head: SpectrumHead) -> None:
@@ -194,36 +185,7 @@ class _PlainHead(nn.Module):
         return self.log_magnitude(x).clamp(max=self.ceiling).exp(), self.phase(x)
 
 
-def _plain_conv(layer: Conv1d) -> nn.Module:
-    plain = nn.Conv1d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size[0],
-        layer.stride[0],
-        layer.padding[0],
-        layer.dilation[0],
-        bias=layer.bias is not None,
-    )
-    plain.weight = nn.Parameter(layer.normalised_weight())
-    plain.bias = layer.bias
-    return plain
-
-
-def _plain_conv_transpose(layer: ConvTranspose1d) -> nn.Module:
-    stride = layer.stride[0]
-    plain = nn.ConvTranspose1d(layer.in_channels, layer.out_channels, 2 * stride, stride, padding=layer.padding[0])
-    plain.weight, plain.bias = nn.Parameter(layer.normalised_weight()), layer.bias
-    return nn.Sequential(plain, nn.ReflectionPad1d((1, 0))) if stride % 2 else plain
-
-
-_PLAIN = {
-    Conv1d: _plain_conv,
-    ConvTranspose1d: _plain_conv_transpose,
-    Snake: _PlainSnake,
-    ResidualUnit: _PlainUnit,
-    InverseSTFT: _PlainInverseSTFT,
-    SpectrumHead: _PlainHead,
-}
+RULES: Rules = {**FOLDED, InverseSTFT: _ConvolutionInverseSTFT, SpectrumHead: _ReflectingHead}
 
 
 def main() -> None:

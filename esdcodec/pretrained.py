@@ -57,9 +57,10 @@ def load(
     device = best_device() if device is None else torch.device(device)
     if dtype == "auto":
         dtype = fastest_dtype(device)
-    if dtype not in (None, torch.float32):
-        codec.keep_fingerprint()
+    fingerprint = None if dtype in (None, torch.float32) else codec.fingerprint
     codec.to(device=device, dtype=dtype)
+    if fingerprint is not None:
+        codec.keep_fingerprint(fingerprint)
     return codec
 
 

@@ -81,7 +81,6 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int] = ()) -> list[Sys
     numbers = sorted(set(n_quantizers)) or [n for n in DEFAULT_N_QUANTIZERS if n <= codec.n_codebooks]
     for n in numbers:
         codec.bitrate(n)  # says what is wrong with the number
-    codec.keep_fingerprint()
     codec.decode(codec.encode(torch.zeros(1, device=codec.device)))  # first calls are slow and would spoil the speed
 
     @lru_cache(1)  # the systems of one file come one after the other

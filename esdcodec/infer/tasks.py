@@ -89,7 +89,6 @@ class ModelTask(Task):
         dtype: torch.dtype | Literal["auto"] = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
         self.codec: ESDCodec = load(self.model, device=self.device, dtype=dtype)
         self.dtype = str(self.codec.dtype).removeprefix("torch.")  # decided once for all processes
-        self.codec.keep_fingerprint()
         self.pieces = Pieces(self.chunk_seconds, self.batch_seconds)
         # first calls are slow and would spoil the speed that is told
         self.codec.decode(self.codec.encode(torch.zeros(1, device=self.codec.device)))

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .chunking import decoding, encoding, framed, unframed
 from .condition import ConditionNetwork
 from .decoder import Decoder
 from .encoder import Encoder, SemanticDecoder
+from .inference import Snapshot, inference_form
 from .inputs import (
     Audio,
     check_audio,
@@ -25,8 +28,10 @@ from .inputs import (
 )
 from .layers import full_precision
 from .quantizer import ResidualVectorQuantizer, SimVQ
-from .streaming import Pipeline, StreamDecoder, StreamEncoder, decoding, encoding, framed, unframed
+from .streaming import StreamDecoder, StreamEncoder
 
+_COMPILED = "_orig_mod."  # what `torch.compile` puts into the names of a module's parameters
+_MAKING = threading.Lock()  # an inference form: once, however many threads ask
 CHUNK_SECONDS = 20.0  # longer audio goes through the network in chunks; context then adds a few percent
 
 
@@ -124,7 +129,8 @@ class ESDCodec(nn.Module):
         self.decoder = Decoder(latent_dim, decoder_dim, decoder_rates)
 
         self.name = "unnamed"  # `load` knows better
-        self._fingerprint: bytes | None = None
+        self._inference_form: tuple[Snapshot, ESDCodec] | None = None
+        self._fingerprint: tuple[Snapshot, bytes] | None = None
 
     # ---- what it is -------------------------------------------------------------------------------------------------
 
@@ -160,35 +166,81 @@ class ESDCodec(nn.Module):
     def fingerprint(self) -> bytes:
         """32 bytes that tell the weights that decoding uses from all others: SHA-256 of them as float32.
 
-        Codes can be decoded by any codec with the same fingerprint. A codec converted by `load(dtype=...)` keeps that
-        of the weights it was loaded from.
+        Codes can be decoded by any codec with the same fingerprint. A codec converted by `load(dtype=...)` has that of
+        the weights it was loaded from, until they change. What is written to `parameter.data` of a codec in
+        evaluation mode is not seen: call `train()` and `eval()` after that.
         """
-        if self._fingerprint is not None:
-            return self._fingerprint
+        kept = self._fingerprint
+        if kept is None or not kept[0].has_weights_of(self):
+            self._fingerprint = kept = Snapshot(self), self._hash()
+        return kept[1]
+
+    def _hash(self) -> bytes:
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
+        tensors = {name.replace(_COMPILED, ""): tensor for name, tensor in self.state_dict().items()}
+        for name, tensor in sorted(tensors.items()):
             if not name.startswith("encoder.") and ".in_proj." not in name:
                 digest.update(f"{name} {list(tensor.shape)}\n".encode())
                 digest.update(tensor.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes())
         return digest.digest()
 
-    def keep_fingerprint(self) -> None:
-        """Keep the fingerprint of the weights as they are now, whatever they are converted to, until trained again."""
-        self._fingerprint = self.fingerprint
-
-    def train(self, mode: bool = True) -> "ESDCodec":
-        if mode:
-            self._fingerprint = None
-        return super().train(mode)
-
     @property
     def device(self) -> torch.device:
-        return self.semantic_quantizer.codebook.device
+        return self.condition_network.conv_in.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype that the convolutions run in; the quantizers stay in float32."""
-        return self.decoder.conv_in.weight_v.dtype
+        return self.condition_network.conv_in.weight.dtype
+
+    # ---- its form for inference -------------------------------------------------------------------------------------
+
+    def inference_form(self) -> "ESDCodec":
+        """The network as `encode` and `decode` run it: with the same steps, made once of faster layers.
+
+        It is made anew when the weights change. While the codec is trained, with gradients, under autocast, and while
+        it is compiled, exported or traced, it is the codec itself.
+        """
+        plain = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type)
+        if plain or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self
+        kept = self._inference_form
+        if kept is None or not kept[0].is_still(self):
+            with _MAKING:
+                kept = self._inference_form
+                if kept is None or not kept[0].is_still(self):
+                    self._inference_form = None  # its memory is free before the next one takes as much
+                    self._inference_form = kept = Snapshot(self), inference_form(self)
+        return kept[1]
+
+    def train(self, mode: bool = True) -> "ESDCodec":
+        if mode:
+            self._inference_form = self._fingerprint = None
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ESDCodec":
+        kept, dtype = self._fingerprint, self.dtype
+        fingerprint = kept[1] if kept is not None and kept[0].has_weights_of(self) else None
+        self._inference_form = self._fingerprint = None
+        super()._apply(fn, recurse)
+        if fingerprint is not None and self.dtype == dtype:
+            self.keep_fingerprint(fingerprint)
+        return self
+
+    def keep_fingerprint(self, fingerprint: bytes) -> None:
+        """Let the weights, until they change, go by the fingerprint of others that they were converted from."""
+        self._fingerprint = Snapshot(self), fingerprint
+
+    def __getstate__(self) -> dict[str, Any]:  # copies and pickles make a form of their own
+        kept = self._fingerprint
+        fingerprint = kept[1] if kept is not None and kept[0].has_weights_of(self) else None
+        return {**vars(self), "_inference_form": None, "_fingerprint": fingerprint}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fingerprint = state.pop("_fingerprint")
+        super().__setstate__({**state, "_fingerprint": None})
+        if fingerprint is not None:
+            self.keep_fingerprint(fingerprint)
 
     # ---- the figure -------------------------------------------------------------------------------------------------
 
@@ -310,11 +362,11 @@ class ESDCodec(nn.Module):
         rate = check_sample_rate(sample_rate, self.sample_rate)
         items = [self._resample(item[..., :length], rate) for item, length in zip(waveform.split(1), samples)]
         frames = [self.num_frames(item.shape[-1]) for item in items]
-        codes = torch.full((len(items), n, max(frames)), -1, device=self.device)
+        codes = torch.full((len(items), n, max(frames)), -1, dtype=torch.int64, device=self.device)
         for group in equal(frames):
             batch = torch.cat([F.pad(items[i], (0, frames[i] * self.hop_length - items[i].shape[-1])) for i in group])
             pipeline = encoding(self, n, **self._chunks(chunk_seconds, batch_seconds))
-            codes[group, :, : frames[group[0]]] = self._in_pieces(pipeline, framed(batch, self.hop_length))
+            codes[group, :, : frames[group[0]]] = pipeline.run(self.inference_form(), framed(batch, self.hop_length))
         return codes
 
     @torch.no_grad()
@@ -345,11 +397,11 @@ class ESDCodec(nn.Module):
         if length is not None:
             advice = f"but these codes hold 1 to {total} samples; leave it out to get them all"
             length = check_integer(length, "length", 1, total, advice)
-        audio = torch.zeros(codes.shape[0], 1, total, device=self.device)
+        audio = torch.zeros(codes.shape[0], 1, total, dtype=torch.float32, device=self.device)
         for group in equal(frames):
             if n_frames := frames[group[0]]:
                 pipeline = decoding(self, **self._chunks(chunk_seconds, batch_seconds))
-                decoded = self._in_pieces(pipeline, codes[group, :, :n_frames])
+                decoded = pipeline.run(self.inference_form(), codes[group, :, :n_frames])
                 audio[group, :, : n_frames * self.hop_length] = unframed(decoded)
         return audio[..., :length]
 
@@ -383,14 +435,6 @@ class ESDCodec(nn.Module):
         chunk_frames = max(1, round(chunk_seconds * self.frame_rate))
         batch = 1 if batch_seconds is None else max(1, int(batch_seconds / chunk_seconds))
         return {"chunk_frames": chunk_frames, "batch": batch}
-
-    @staticmethod
-    def _in_pieces(pipeline: Pipeline, frames: Tensor) -> Tensor:
-        """What `pipeline` makes of ``[B, C, L]``, given to it as many at a time as it runs together."""
-        size = pipeline.stages[0].chunk_frames * pipeline.stages[0].batch
-        pieces = frames.split(size, dim=-1)
-        outputs = [pipeline.push(piece, last=i == len(pieces) - 1) for i, piece in enumerate(pieces)]
-        return torch.cat([output for output in outputs if output is not None], dim=-1)
 
     def _resample(self, item: Tensor, sample_rate: int) -> Tensor:
         if sample_rate == self.sample_rate:

@@ -69,16 +69,17 @@ class SpectrumHead(Float32):
 class InverseSTFT(Float32):
     """Inverse STFT with "same" padding: L frames give exactly hop_length · L samples."""
 
-    window: Tensor
-
     def __init__(self, n_fft: int, hop_length: int) -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def window(self, device: torch.device) -> Tensor:
+        """Periodic Hann window ``[n_fft]``, float32."""
+        return torch.hann_window(self.n_fft, device=device, dtype=torch.float32)
 
     def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
         frames = torch.fft.irfft(torch.polar(magnitude, phase), self.n_fft, dim=1)
-        window = self.window[:, None].expand(-1, magnitude.shape[-1])
+        window = self.window(magnitude.device)[:, None].expand(-1, magnitude.shape[-1])
         return self.overlap_add(frames * window) / self.overlap_add(window.square()[None])
 
     def overlap_add(self, frames: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ class Decoder(nn.Module):
         super().__init__()
         channels = [dim // 2**i for i in range(len(rates) + 1)]
         self.conv_in = Conv1d(latent_dim, dim, 7)
-        self.stages = nn.ModuleList(DecoderStage(c, d, rate) for (c, d), rate in zip(pairwise(channels), rates))
+        self.stages = nn.ModuleList(DecoderBlock(c, d, rate) for (c, d), rate in zip(pairwise(channels), rates))
         self.subband_encoder = SubbandEncoder(channels[1:-1], rates[1:-1])
-        self.snake_out = Snake(channels[-1], in_place=True)
+        self.snake_out = Snake(channels[-1])
         self.conv_out = Conv1d(channels[-1], 1, 7)
 
     def forward(self, latent: Tensor, subband: Tensor) -> Tensor:
@@ -34,18 +34,18 @@ class Decoder(nn.Module):
         return torch.tanh(self.conv_out(self.snake_out(x)))
 
 
-class DecoderStage(nn.Module):
+class DecoderBlock(nn.Module):
     """Upsampling, the guide, three residual units: ``[B, C, L] -> [B, C', L · rate]``."""
 
     def __init__(self, in_channels: int, out_channels: int, rate: int) -> None:
         super().__init__()
-        self.snake = Snake(in_channels, in_place=True)
+        self.snake = Snake(in_channels)
         self.upsample = ConvTranspose1d(in_channels, out_channels, rate)
         self.residual_units = nn.Sequential(*(ResidualUnit(out_channels, dilation) for dilation in DILATIONS))
 
     def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
         x = self.upsample(self.snake(x))
-        return self.residual_units(x if guide is None else x.add_(guide))
+        return self.residual_units(x if guide is None else x + guide)
 
 
 class SubbandEncoder(nn.Module):

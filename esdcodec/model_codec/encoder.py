@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import Conv1d, ConvNeXtBlock, Float32, ResidualUnit, Snake, full_precision, keep_variance
+from .layers import Conv1d, ConvNeXtBlock, Float32, ResidualUnit, Snake, full_precision, variance_preserving_init
 
 DILATIONS = (1, 3, 9)
 
@@ -24,7 +24,7 @@ class Encoder(nn.Sequential):
         for i, rate in enumerate(rates):
             layers.append((EncoderBlock if i else InputBlock)(dim, rate))
             dim *= 2
-        super().__init__(*layers, Snake(dim, in_place=True), Conv1d(dim, latent_dim, 3))
+        super().__init__(*layers, Snake(dim), Conv1d(dim, latent_dim, 3))
         self._initialise()
 
     @torch.no_grad()
@@ -34,7 +34,7 @@ class Encoder(nn.Sequential):
         Speech has a standard deviation of some 0.07, and layers of torch's own initial gain shrink it further: all
         there is then is linear, which cannot tell how loud a band is, and constants larger than the signal.
         """
-        keep_variance(self)
+        variance_preserving_init(self)
         self[0].weight_g.fill_(15.0)  # type: ignore[union-attr]
 
 
@@ -55,7 +55,7 @@ class EncoderBlock(nn.Sequential):
     def __init__(self, channels: int, rate: int) -> None:
         super().__init__(
             *(ResidualUnit(channels, dilation) for dilation in DILATIONS),
-            Snake(channels, in_place=True),
+            Snake(channels),
             Conv1d(channels, 2 * channels, 2 * rate, stride=rate, padding=(rate + 1) // 2),
         )
 
@@ -66,13 +66,8 @@ class InputBlock(EncoderBlock):
     def forward(self, x: Tensor) -> Tensor:
         *units, snake, downsample = self
         dtype = downsample.bias.dtype
-        if dtype == x.dtype:
-            return super().forward(x)
-        for first, *others in units:
-            h = first(x, dtype)
-            for layer in others:
-                h = layer(h)
-            x = h.float().add_(x)
+        for unit in units:
+            x = unit(x, dtype)
         return downsample(snake(x, dtype))
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Conv1d, Derived, Float32
+from .layers import Conv1d, Float32
 
 
 class Quantized(NamedTuple):
@@ -24,17 +24,18 @@ def straight_through(latent: Tensor, quantized: Tensor) -> Tensor:
     return latent + (quantized - latent).detach() if torch.is_grad_enabled() else quantized
 
 
-def nearest(points: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the entry of `codebook` ``[N, C]`` nearest to each of `points` ``[..., C]``, by Euclidean distance."""
+def nearest(points: Tensor, codebook: Tensor, squares: Tensor | None = None) -> Tensor:
+    """Index of the entry of `codebook` ``[N, C]`` nearest to each of `points` ``[..., C]``, by Euclidean distance.
+
+    `squares`: the squared lengths of the entries ``[N]``, where they are known.
+    """
     points, codebook = points.detach(), codebook.detach()
-    return (
-        torch.addmm(codebook.square().sum(1), points.flatten(0, -2), codebook.t(), alpha=-2)
-        .argmin(1)
-        .view(points.shape[:-1])
-    )
+    squares = codebook.square().sum(1) if squares is None else squares
+    distances = torch.addmm(squares, points.flatten(0, -2), codebook.t(), alpha=-2)  # less the points' own squares
+    return distances.argmin(1).view(points.shape[:-1])
 
 
-class SimVQ(Derived, Float32):
+class SimVQ(Float32):
     """Vector quantizer whose codebook is a frozen random matrix seen through a learned projection.
 
     Only the projection learns, so all entries move together and none dies (Zhu et al. 2024, arXiv:2411.02038). The
@@ -52,7 +53,8 @@ class SimVQ(Derived, Float32):
 
     def effective_codebook(self) -> Tensor:
         """The projected codebook ``[N, D]``; a constant at inference, since it does not depend on the input."""
-        return self.derived(F.linear, self.codebook, self.projection.weight, self.projection.bias)
+        projected: Tensor = self.projection(self.codebook)
+        return projected
 
     def forward(self, latent: Tensor) -> Quantized:
         codebook = self.effective_codebook()
@@ -147,7 +149,8 @@ class ResidualVectorQuantizer(Float32):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Latent ``[B, D, L]`` of codes ``[B, n, L]``, n from 0 to K."""
-        latent = torch.zeros(codes.shape[0], self.latent_dim, codes.shape[2], device=codes.device)
+        shape = codes.shape[0], self.latent_dim, codes.shape[2]
+        latent = torch.zeros(shape, dtype=torch.float32, device=codes.device)
         for quantizer, layer in zip(self.quantizers, codes.unbind(1)):
             latent = latent + quantizer.decode(layer)
         return latent

@@ -1,145 +1,18 @@
-"""Audio and codes of any length, in pieces: the values of one pass over the whole, in bounded memory.
-
-A codec is a row of stages. Each sees its input with as much context on both sides as its layers reach, and zeros only
-where the whole begins and ends, so that cutting changes nothing.
-"""
+"""Audio and codes that come in pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..audio import Resampler
+from .chunking import Pipeline, decoding, encoding, framed, unframed
 from .inputs import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
-from .reach import Context, context, needed, needed_of_decoder
 
 if TYPE_CHECKING:
     from .codec import ESDCodec
-
-
-class Stage:
-    """A network over frames, given and giving ``[B, C, L]`` piece by piece.
-
-    Args:
-        network: of windows of frames; an output frame depends on the input frames in `context`.
-        chunk_frames: a window gives at most so many frames, to which the context is added.
-        batch: windows of equal length that go through the network together.
-    """
-
-    def __init__(
-        self, network: Callable[[Tensor], Tensor], context: Context, *, chunk_frames: int, batch: int = 1
-    ) -> None:
-        self.network, self.context = network, context
-        self.chunk_frames, self.batch = chunk_frames, batch
-        self.buffer: Tensor | None = None  # input frames from `first` on
-        self.first = 0
-        self.done = 0  # output frames given
-
-    def push(self, frames: Tensor | None, last: bool) -> Tensor | None:
-        """The output frames that can be told now; with `last`, all that are left. None: there are none."""
-        if frames is not None:
-            self.buffer = frames if self.buffer is None else torch.cat([self.buffer, frames], dim=-1)
-        if self.buffer is None:
-            return None
-        end = self.first + self.buffer.shape[-1]
-        ready = end if last else end - self.context.right
-        outputs = []
-        windows: list[tuple[int, int]] = []
-        for start in range(self.done, ready, self.chunk_frames):
-            window = (start, min(start + self.chunk_frames, ready))
-            if windows and (len(windows) == self.batch or self._shape(window, end) != self._shape(windows[0], end)):
-                outputs.append(self._run(windows, end))
-                windows = []
-            windows.append(window)
-        if windows:
-            outputs.append(self._run(windows, end))
-        self.done = max(self.done, ready)
-        kept = max(self.first, self.done - self.context.left)
-        # a copy: a view would keep all that has gone through
-        self.buffer = self.buffer[..., kept - self.first :].clone() if kept > self.first else self.buffer
-        self.first = kept
-        return torch.cat(outputs, dim=-1) if outputs else None
-
-    def _bounds(self, window: tuple[int, int], end: int) -> tuple[int, int]:
-        return max(0, window[0] - self.context.left), min(end, window[1] + self.context.right)
-
-    def _shape(self, window: tuple[int, int], end: int) -> tuple[int, int]:
-        """Context before, and frames in all: windows that have them in common fit into a batch."""
-        start, stop = self._bounds(window, end)
-        return window[0] - start, stop - start
-
-    def _run(self, windows: list[tuple[int, int]], end: int) -> Tensor:
-        assert self.buffer is not None
-        bounds = [self._bounds(window, end) for window in windows]
-        inputs = torch.cat([self.buffer[..., a - self.first : b - self.first] for a, b in bounds])
-        before, n_frames = windows[0][0] - bounds[0][0], windows[0][1] - windows[0][0]
-        output = self.network(inputs)[..., before : before + n_frames]
-        return rearrange(output, "(w b) c l -> b c (w l)", w=len(windows))
-
-
-class Pipeline:
-    """Stages in a row."""
-
-    def __init__(self, *stages: Stage) -> None:
-        self.stages = stages
-
-    def push(self, frames: Tensor | None, last: bool = False) -> Tensor | None:
-        for stage in self.stages:
-            frames = stage.push(frames, last)
-        return frames
-
-    @property
-    def look_ahead(self) -> int:
-        """Frames after a frame that must be known before it can be told."""
-        return sum(stage.context.right for stage in self.stages)
-
-
-def encoding(codec: ESDCodec, n_quantizers: int, *, chunk_frames: int, batch: int = 1) -> Pipeline:
-    """Audio as frames ``[B, hop_length, L]`` -> codes ``[B, n_quantizers, L]``."""
-    hop = codec.hop_length
-    reach = context(needed(codec.encoder, (0, 0)), hop)
-    # acoustic codes describe what the semantic decoder leaves over, which looks around; semantic ones do not
-    around = context(needed(codec.semantic_decoder, (0, 0))) if n_quantizers > 1 else Context(0, 0)
-    return Pipeline(
-        Stage(lambda frames: codec.encode_latent(unframed(frames)), reach, chunk_frames=chunk_frames, batch=batch),
-        Stage(lambda latent: codec.quantize(latent, n_quantizers), around, chunk_frames=chunk_frames, batch=batch),
-    )
-
-
-def decoding(codec: ESDCodec, *, chunk_frames: int, batch: int = 1) -> Pipeline:
-    """Codes ``[B, n, L]`` -> audio as frames ``[B, hop_length, L]``."""
-    hop, subband_hop = codec.hop_length, codec.subband_hop_length
-    dim: int = codec.config["latent_dim"]
-    latent, subband = needed_of_decoder(codec.decoder, (0, hop - 1))
-    of_latent, of_subband = context(latent), context(subband, subband_hop)
-    reaches = (
-        context(needed(codec.semantic_decoder, (0, 0))),
-        context(needed(codec.condition_network, (0, subband_hop - 1))),
-        Context(max(of_latent.left, of_subband.left), max(of_latent.right, of_subband.right)),
-    )
-
-    def condition(latent: Tensor) -> Tensor:
-        return torch.cat([latent, framed(codec.condition(latent)[0], subband_hop)], dim=1)
-
-    def decode(both: Tensor) -> Tensor:
-        return framed(codec.synthesise(both[:, :dim], unframed(both[:, dim:])), hop)
-
-    networks = (codec.dequantize, condition, decode)
-    return Pipeline(*(Stage(n, reach, chunk_frames=chunk_frames, batch=batch) for n, reach in zip(networks, reaches)))
-
-
-def framed(signal: Tensor, hop_length: int) -> Tensor:
-    """``[B, 1, hop_length · L] -> [B, hop_length, L]``."""
-    return rearrange(signal, "b 1 (l h) -> b h l", h=hop_length)
-
-
-def unframed(frames: Tensor) -> Tensor:
-    """``[B, hop_length, L] -> [B, 1, hop_length · L]``."""
-    return rearrange(frames, "b h l -> b 1 (l h)")
 
 
 class _Stream:
@@ -219,7 +92,7 @@ class StreamEncoder(_Stream):
         whole = audio.shape[-1] if last else audio.shape[-1] // hop * hop
         self.pending = audio[..., whole:].clone()
         audio = torch.nn.functional.pad(audio[..., :whole], (0, -whole % hop))
-        codes = self.pipeline.push(framed(audio, hop) if whole else None, last)
+        codes = self.pipeline.push(self.codec.inference_form(), framed(audio, hop) if whole else None, last)
         if codes is None:
             return torch.empty(audio.shape[0], self.n_quantizers, 0, dtype=torch.int64, device=audio.device)
         return codes
@@ -259,8 +132,8 @@ class StreamDecoder(_Stream):
 
     @torch.no_grad()
     def _push(self, codes: Tensor | None, last: bool) -> Tensor:
-        frames = self.pipeline.push(codes, last)
+        frames = self.pipeline.push(self.codec.inference_form(), codes, last)
         if frames is None:
             assert self.shape is not None
-            return torch.empty(self.shape[0], 1, 0, device=self.codec.device)
+            return torch.empty(self.shape[0], 1, 0, dtype=torch.float32, device=self.codec.device)
         return unframed(frames)

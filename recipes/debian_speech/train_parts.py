@@ -45,7 +45,7 @@ from esdcodec import ESDCodec
 from esdcodec.audio import EXTENSIONS, read
 from esdcodec.config import config_folder
 from esdcodec.model_codec.discriminator import Discriminator
-from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake, keep_variance
+from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake, variance_preserving_init
 from esdcodec.model_codec.losses import (
     SUBBAND_WINDOWS,
     WINDOWS,
@@ -666,7 +666,7 @@ def start_decoder(codec: ESDCodec, latent: Tensor) -> None:
     so small that every step of an optimizer throws it about.
     """
     decoder = codec.decoder
-    keep_variance(decoder)
+    variance_preserving_init(decoder)
     deviation = dict.fromkeys([unit[-1] for unit in decoder.modules() if isinstance(unit, ResidualUnit)], 0.3)
     deviation[decoder.conv_out] = 0.1
 

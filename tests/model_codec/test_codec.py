@@ -337,7 +337,7 @@ class TestConditionNetwork:
         hop = istft.hop_length
         signal = torch.randn(1, 40 * hop)
         pad = (istft.n_fft - hop) // 2
-        framed = torch.nn.functional.pad(signal, (pad, pad)).unfold(-1, istft.n_fft, hop) * istft.window
+        framed = torch.nn.functional.pad(signal, (pad, pad)).unfold(-1, istft.n_fft, hop) * istft.window(signal.device)
         spectrum = torch.fft.rfft(framed).transpose(1, 2)
         restored = istft(spectrum.abs(), spectrum.angle())
         torch.testing.assert_close(restored[:, 0], signal, rtol=0, atol=1e-4)

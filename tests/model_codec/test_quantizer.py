@@ -48,14 +48,6 @@ class TestSimVQ:
             assert torch.equal(simvq.encode(latent), quantized.codes)
             assert torch.equal(simvq.decode(quantized.codes), quantized.latent)
 
-    @torch.no_grad()
-    def test_effective_codebook_is_computed_once_in_evaluation(self, simvq):
-        simvq.eval()
-        assert simvq.effective_codebook() is simvq.effective_codebook()
-        before = simvq.effective_codebook()
-        simvq.projection.weight.mul_(2)
-        assert not torch.equal(simvq.effective_codebook(), before)
-
 
 class TestResidualVectorQuantizer:
     def test_masked_codebooks_add_neither_signal_nor_loss(self, rvq):

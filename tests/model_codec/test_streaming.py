@@ -9,8 +9,8 @@ from torch import nn
 
 from esdcodec.audio import resample
 from esdcodec.model_codec import ESDCodec
-from esdcodec.model_codec.reach import Context, context, needed, needed_of_decoder
-from esdcodec.model_codec.streaming import Stage, decoding, encoding
+from esdcodec.model_codec.chunking import Stage, decoding, encoding
+from esdcodec.model_codec.receptive_field import Context, context, receptive_field, receptive_field_of_decoder
 
 HOP = 120
 SETTINGS = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -22,7 +22,7 @@ def recording():
     return torch.cat([speech(1.0), speech(0.7, seed=1), torch.zeros(1, 1, 6000), speech(0.8, seed=2)], dim=-1)
 
 
-class TestReach:
+class TestReceptiveField:
     """What the layers say is what a NaN in their input touches, no more and no less."""
 
     @staticmethod
@@ -39,20 +39,20 @@ class TestReach:
 
     def test_encoder(self, tiny_codec):
         measured = self.touched(tiny_codec.encoder, 61, (1, 1, 61 * HOP), 1)
-        assert context(needed(tiny_codec.encoder, (0, 0)), HOP) == measured
+        assert context(receptive_field(tiny_codec.encoder, (0, 0)), HOP) == measured
 
     def test_semantic_decoder(self, tiny_codec):
         measured = self.touched(tiny_codec.semantic_decoder, 41, (1, 32, 41), 1)
-        assert context(needed(tiny_codec.semantic_decoder, (0, 0))) == measured == Context(6, 6)
+        assert context(receptive_field(tiny_codec.semantic_decoder, (0, 0))) == measured == Context(6, 6)
 
     def test_condition_network(self, tiny_codec):
         hop = tiny_codec.subband_hop_length
         measured = self.touched(lambda x: tiny_codec.condition_network(x)[0], 61, (1, 32, 61), hop)
-        assert context(needed(tiny_codec.condition_network, (0, hop - 1))) == measured
+        assert context(receptive_field(tiny_codec.condition_network, (0, hop - 1))) == measured
 
     def test_decoder(self, tiny_codec):
         hop = tiny_codec.subband_hop_length
-        latent, subband = needed_of_decoder(tiny_codec.decoder, (0, HOP - 1))
+        latent, subband = receptive_field_of_decoder(tiny_codec.decoder, (0, HOP - 1))
         n = 61
         by_latent = self.touched(lambda x: tiny_codec.decoder(x, torch.zeros(1, 1, n * hop)), n, (1, 32, n), HOP)
         by_subband = self.touched(lambda x: tiny_codec.decoder(torch.zeros(1, 32, n), x), n, (1, 1, n * hop), HOP)
@@ -62,14 +62,14 @@ class TestReach:
     def test_published_size(self):
         with torch.device("meta"):
             codec = ESDCodec()
-        reaches = [
+        contexts = [
             s.context for p in (encoding(codec, 3, chunk_frames=1), decoding(codec, chunk_frames=1)) for s in p.stages
         ]
-        assert reaches == [(8, 8), (12, 12), (12, 12), (24, 24), (10, 10)]
+        assert contexts == [(8, 8), (12, 12), (12, 12), (24, 24), (10, 10)]
 
     def test_an_unknown_layer_is_refused(self):
         with pytest.raises(TypeError, match="register it"):
-            needed(nn.Sequential(nn.LSTM(1, 1)), (0, 0))
+            receptive_field(nn.Sequential(nn.LSTM(1, 1)), (0, 0))
 
 
 class TestChunks:
@@ -92,9 +92,9 @@ class TestChunks:
 
     @torch.no_grad()
     def test_one_chunk_is_one_pass(self, tiny_codec, recording):
-        codes = tiny_codec.encode(recording)
-        assert torch.equal(codes, tiny_codec.quantize(tiny_codec.encode_latent(recording), 6))
-        assert torch.equal(tiny_codec.decode(codes), tiny_codec.decode_latent(tiny_codec.dequantize(codes))[0])
+        codes, network = tiny_codec.encode(recording), tiny_codec.inference_form()
+        assert torch.equal(codes, network.quantize(network.encode_latent(recording), 6))
+        assert torch.equal(tiny_codec.decode(codes), network.decode_latent(network.dequantize(codes))[0])
 
     def test_batches_of_unequal_lengths(self, tiny_codec, recording):
         batch, lengths = recording[..., :36000].reshape(3, 1, 12000), [12000, 7000, 11999]
@@ -119,9 +119,9 @@ class TestChunks:
             tiny_codec.encode(recording, **wrong)
 
     def test_a_stage_keeps_no_more_than_its_context(self):
-        stage = Stage(lambda x: x, Context(3, 2), chunk_frames=4)
+        stage = Stage(lambda network, x: x, Context(3, 2), chunk_frames=4)
         for _ in range(50):
-            stage.push(torch.zeros(1, 1, 10), last=False)
+            stage.push(None, torch.zeros(1, 1, 10), last=False)
             assert stage.buffer is not None
             assert stage.buffer.shape[-1] <= 3 + 2
             assert stage.buffer.untyped_storage().nbytes() <= 4 * (3 + 2)

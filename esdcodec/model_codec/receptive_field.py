@@ -1,7 +1,7 @@
-"""How much context a network needs: which positions of its input an output depends on, derived from its layers.
+"""How much context a network needs: which positions of its input an output depends on, computed from its layers.
 
-Intervals are walked backwards, from an output to the input. A frame is the longest step of a network: what it needs
-around frames is the same wherever they are, as long as the input has no ends.
+Intervals are walked backwards, from an output to the input. A frame is the longest step of a network: the context of
+frames is the same wherever they are, as long as the input has no ends.
 """
 
 from functools import singledispatch
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from .condition import ConditionNetwork, InverseSTFT, SpectrumHead
-from .decoder import Decoder, DecoderStage
+from .decoder import Decoder, DecoderBlock
 from .layers import ConvNeXtBlock, ConvTranspose1d, Snake
 
 Interval = tuple[int, int]  # first and last position
@@ -24,30 +24,32 @@ class Context(NamedTuple):
 
 
 @singledispatch
-def needed(layer: nn.Module, outputs: Interval) -> Interval:
+def receptive_field(layer: nn.Module, outputs: Interval) -> Interval:
     """Positions of the input that positions `outputs` of the output depend on.
 
     Raises:
         TypeError: nothing is known of such a layer; register it here.
     """
-    raise TypeError(f"the reach of {type(layer).__name__} is not known: register it in {__name__}")
+    if "_orig_mod" in layer._modules:  # of `torch.compile`
+        return receptive_field(layer._modules["_orig_mod"], outputs)
+    raise TypeError(f"the receptive field of {type(layer).__name__} is not known: register it in {__name__}")
 
 
-@needed.register
+@receptive_field.register
 def _(layer: nn.Sequential, outputs: Interval) -> Interval:
-    """A chain; what a residual connection adds lies within what the chain needs."""
+    """A chain; what a residual connection adds lies within the chain's."""
     for each in reversed(layer):
-        outputs = needed(each, outputs)
+        outputs = receptive_field(each, outputs)
     return outputs
 
 
-@needed.register(Snake)
-@needed.register(nn.LayerNorm)
+@receptive_field.register(Snake)
+@receptive_field.register(nn.LayerNorm)
 def _(layer: nn.Module, outputs: Interval) -> Interval:
     return outputs
 
 
-@needed.register
+@receptive_field.register
 def _(layer: nn.Conv1d, outputs: Interval) -> Interval:
     (kernel,), (stride,), (dilation,), (padding,) = layer.kernel_size, layer.stride, layer.dilation, layer.padding
     first = outputs[0] * stride - int(padding)
@@ -55,62 +57,62 @@ def _(layer: nn.Conv1d, outputs: Interval) -> Interval:
     return first, last
 
 
-@needed.register
+@receptive_field.register
 def _(layer: ConvTranspose1d, outputs: Interval) -> Interval:
     (kernel,), (stride,), (padding,) = layer.kernel_size, layer.stride, layer.padding
     shift = int(padding) - stride % 2  # an odd stride is filled by one position on the left
     return -((kernel - 1 - outputs[0] - shift) // stride), (outputs[1] + shift) // stride
 
 
-@needed.register
+@receptive_field.register
 def _(layer: ConvNeXtBlock, outputs: Interval) -> Interval:
-    return needed(layer.dwconv, outputs)
+    return receptive_field(layer.dwconv, outputs)
 
 
-@needed.register
+@receptive_field.register
 def _(layer: SpectrumHead, outputs: Interval) -> Interval:
     return outputs[0] - 1, outputs[1] + 1  # kernels of 3, padded by reflection
 
 
-@needed.register
+@receptive_field.register
 def _(layer: InverseSTFT, outputs: Interval) -> Interval:
     trim = (layer.n_fft - layer.hop_length) // 2
     return -((layer.n_fft - 1 - outputs[0] - trim) // layer.hop_length), (outputs[1] + trim) // layer.hop_length
 
 
-@needed.register
+@receptive_field.register
 def _(layer: ConditionNetwork, outputs: Interval) -> Interval:
     for part in (layer.istft, layer.head, layer.blocks, layer.conv_in):
-        outputs = needed(part, outputs)
+        outputs = receptive_field(part, outputs)
     return outputs
 
 
-@needed.register
-def _(layer: DecoderStage, outputs: Interval) -> Interval:
-    return needed(layer.upsample, needed(layer.residual_units, outputs))
+@receptive_field.register
+def _(layer: DecoderBlock, outputs: Interval) -> Interval:
+    return receptive_field(layer.upsample, receptive_field(layer.residual_units, outputs))
 
 
 def union(a: Interval, b: Interval) -> Interval:
     return min(a[0], b[0]), max(a[1], b[1])
 
 
-def needed_of_decoder(decoder: Decoder, outputs: Interval) -> tuple[Interval, Interval]:
+def receptive_field_of_decoder(decoder: Decoder, outputs: Interval) -> tuple[Interval, Interval]:
     """Positions of the latent and of the subband that samples `outputs` depend on."""
-    x = needed(decoder.conv_out, outputs)
+    x = receptive_field(decoder.conv_out, outputs)
     subband: Interval | None = None
     n_guided = len(decoder.subband_encoder.convs)
     for i, stage in reversed(list(enumerate(decoder.stages))):
-        upsampled = needed(stage.residual_units, x)
+        upsampled = receptive_field(stage.residual_units, x)
         if i < n_guided:
             guide = upsampled
             for conv in reversed(decoder.subband_encoder.convs[: n_guided - i]):
-                guide = needed(conv, guide)
+                guide = receptive_field(conv, guide)
             subband = guide if subband is None else union(subband, guide)
-        x = needed(stage.upsample, upsampled)
+        x = receptive_field(stage.upsample, upsampled)
     assert subband is not None
-    return needed(decoder.conv_in, x), subband
+    return receptive_field(decoder.conv_in, x), subband
 
 
 def context(inputs: Interval, per_frame: int = 1) -> Context:
-    """Whole frames of `per_frame` positions around frame 0 that `inputs`, needed for frame 0, take up."""
+    """Whole frames of `per_frame` positions around frame 0 that `inputs`, the receptive field of frame 0, take up."""
     return Context(left=-(inputs[0] // per_frame), right=inputs[1] // per_frame)

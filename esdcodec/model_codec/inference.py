@@ -1,0 +1,251 @@
+"""The form that a network takes for inference: the same figure, of layers that no longer learn.
+
+`inference_form` makes it from the plain network, once, outside of any call. The copy shares what it doesn't replace:
+
+- weight-normalised convolutions hold their folded weight, on a CPU in the layout that their input has there,
+- the semantic quantizer holds its projected codebook,
+- on a CPU, Snake goes through memory once and writes over its input, residual units and guides are added in place, and
+  transposed convolutions are matrix products (`kernels`).
+
+A part of another type, a compiled one, or one with hooks is used as it is. The form is for calls without gradients and
+without autocast; training, `torch.compile`, `torch.export` and tracing use the plain network. Whoever keeps a form
+asks `Snapshot` whether the network is still the one it was made from.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from .decoder import DecoderBlock
+from .encoder import InputConv1d
+from .kernels import add_pointwise_, planar, planar_conv1d, snake_in_pieces, upsample_as_matmuls, upsampling_matrices
+from .layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake, full_precision
+from .quantizer import SimVQ, nearest
+
+Module = TypeVar("Module", bound=nn.Module)
+Rules = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
+
+
+def inference_form(network: Module) -> Module:
+    """A copy of `network` as described above. It may be used by several threads at once."""
+    device = next(network.parameters()).device
+    with torch.inference_mode(False), torch.no_grad(), full_precision(device):
+        return rewritten(network, ON_CPU if device.type == "cpu" else FOLDED)
+
+
+def rewritten(module: Module, rules: Rules) -> Module:
+    """A copy of `module` that shares its parameters, with every layer whose type is in `rules` made by its rule.
+
+    A rule gets a copy of the layer whose own parts are rewritten already.
+    """
+    twin = module.__new__(type(module))
+    twin.__dict__ = dict(vars(module))
+    twin._modules = {
+        name: child if child is None or is_customised(child) else rewritten(child, rules)
+        for name, child in module._modules.items()
+    }
+    return rules[type(module)](twin) if type(module) in rules else twin  # type: ignore[return-value]
+
+
+def is_customised(module: nn.Module) -> bool:
+    """Whether somebody has compiled or scripted the module, or hung hooks on it."""
+    compiled = module._compiled_call_impl is not None or "_orig_mod" in module._modules
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return bool(compiled or hooks or isinstance(module, torch.jit.ScriptModule))
+
+
+class Snapshot:
+    """What a network is made of at one moment.
+
+    Seen later are changes by an optimizer or another operation in place (by torch's version counters), by loading, by
+    `to`, and other parameters or modules in the place of the old ones. Not seen is writing to `parameter.data`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.modules = [(module, is_customised(module)) for module in network.modules()]
+        # views keep the memory, so that no other tensor can come to lie at the same address
+        self.tensors = [(tensor.detach(), _version(tensor)) for tensor in _tensors(network)]
+
+    def is_still(self, network: nn.Module) -> bool:
+        """Whether neither weights nor modules of `network` have changed, nor which of these are customised."""
+        modules = list(network.modules())
+        return (
+            len(modules) == len(self.modules)
+            and all(m is kept and is_customised(m) is was for m, (kept, was) in zip(modules, self.modules))
+            and self.has_weights_of(network)
+        )
+
+    def has_weights_of(self, network: nn.Module) -> bool:
+        """Whether the weights of `network` have not changed."""
+        tensors = _tensors(network)
+        return len(tensors) == len(self.tensors) and all(
+            t.data_ptr() == kept.data_ptr() and _version(t) == version is not None
+            for t, (kept, version) in zip(tensors, self.tensors)
+        )
+
+
+def _count_fused_step(optimizer: Optimizer, *_: object) -> None:
+    """Fused optimizers write past torch's version counters (seen with AdamW of torch 2.14 on a CPU)."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            torch.autograd.graph.increment_version(group["params"])
+
+
+register_optimizer_step_post_hook(_count_fused_step)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    owned = (each for m in network.modules() for each in (*m._parameters.values(), *m._buffers.values()))
+    return [tensor for tensor in owned if tensor is not None]
+
+
+def _version(tensor: Tensor) -> int | None:
+    """None: made in inference mode, where nothing is counted."""
+    return None if tensor.is_inference() else tensor._version
+
+
+# ---- layers ----------------------------------------------------------------------------------------------------------
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach(), requires_grad=False)
+
+
+class FoldedConv1d(nn.Module):
+    """`layers.Conv1d` with its normalised weight."""
+
+    def __init__(self, layer: Conv1d) -> None:
+        super().__init__()
+        self.weight, self.bias = _frozen(layer.normalised_weight()), layer.bias
+        (stride,), (padding,), (dilation,) = layer.stride, layer.padding, layer.dilation
+        self.steps = {"stride": stride, "padding": int(padding), "dilation": dilation}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, **self.steps)
+
+
+class PlanarConv1d(FoldedConv1d):
+    """The same in the layout of a CPU."""
+
+    def __init__(self, layer: Conv1d) -> None:
+        super().__init__(layer)
+        self.weight = _frozen(planar(self.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return planar_conv1d(x.to(self.weight.dtype), self.weight, self.bias, **self.steps)
+
+
+class FoldedConvTranspose1d(nn.Module):
+    """`layers.ConvTranspose1d` with its normalised weight."""
+
+    def __init__(self, layer: ConvTranspose1d) -> None:
+        super().__init__()
+        self.weight, self.bias = _frozen(layer.normalised_weight()), layer.bias
+        (self.stride,), (self.padding,) = layer.stride, layer.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding)
+        return F.pad(x, (1, 0), mode="reflect") if self.stride % 2 else x
+
+
+class MatmulConvTranspose1d(nn.Module):
+    """The same as matrix products."""
+
+    def __init__(self, layer: ConvTranspose1d) -> None:
+        super().__init__()
+        assert layer.bias is not None
+        self.matrices, self.bias = _frozen(upsampling_matrices(layer.normalised_weight())), layer.bias
+        (self.stride,) = layer.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return upsample_as_matmuls(x, self.matrices, self.bias, stride=self.stride)
+
+
+class InPlaceSnake(nn.Module):
+    """`layers.Snake`, written over its input where that has the same dtype."""
+
+    def __init__(self, layer: Snake) -> None:
+        super().__init__()
+        self.alpha, self.in_place = layer.alpha, True
+
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or x.dtype
+        y = x if self.in_place and dtype == x.dtype else torch.empty_like(x, dtype=dtype)
+        return snake_in_pieces(x, self.alpha.to(x.dtype), y)
+
+
+class InPlaceResidualUnit(ResidualUnit):
+    """`layers.ResidualUnit`, added to its input in place."""
+
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        snake_in, conv, snake_out, pointwise = self
+        h = snake_out(conv(snake_in(x, dtype)))
+        if isinstance(pointwise, PlanarConv1d) and h.dtype == x.dtype:
+            return add_pointwise_(x, h, pointwise.weight.flatten(1), pointwise.bias)
+        return x + pointwise(h)
+
+
+class InPlaceDecoderBlock(DecoderBlock):
+    """`decoder.DecoderBlock`, with the guide added in place."""
+
+    def forward(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        x = self.upsample(self.snake(x))
+        return self.residual_units(x if guide is None else x.add_(guide))
+
+
+class FixedSimVQ(SimVQ):
+    """`quantizer.SimVQ` with its projected codebook."""
+
+    entries: Tensor
+    squares: Tensor
+
+    def effective_codebook(self) -> Tensor:
+        return self.entries
+
+    def encode(self, latent: Tensor) -> Tensor:
+        return nearest(rearrange(latent, "b d l -> b l d"), self.entries, self.squares)[:, None]
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+
+
+def _in_place_unit(unit: ResidualUnit) -> ResidualUnit:
+    unit.__class__ = InPlaceResidualUnit
+    if isinstance(unit[0], InPlaceSnake):
+        unit[0].in_place = False  # its input is what the unit adds to
+    return unit
+
+
+def _in_place_block(block: DecoderBlock) -> DecoderBlock:
+    block.__class__ = InPlaceDecoderBlock
+    return block
+
+
+def _fixed(quantizer: SimVQ) -> FixedSimVQ:
+    entries = quantizer.effective_codebook().detach()
+    quantizer.__class__ = FixedSimVQ
+    quantizer.__dict__.update(entries=entries, squares=entries.square().sum(1))
+    assert isinstance(quantizer, FixedSimVQ)
+    return quantizer
+
+
+FOLDED: Rules = {
+    Conv1d: FoldedConv1d,
+    InputConv1d: FoldedConv1d,
+    ConvTranspose1d: FoldedConvTranspose1d,
+    SimVQ: _fixed,
+}
+ON_CPU: Rules = {
+    Conv1d: PlanarConv1d,
+    InputConv1d: PlanarConv1d,
+    ConvTranspose1d: MatmulConvTranspose1d,
+    Snake: InPlaceSnake,
+    ResidualUnit: _in_place_unit,
+    DecoderBlock: _in_place_block,
+    SimVQ: _fixed,
+}
