@@ -52,7 +52,13 @@ def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
     codes = torch.zeros(1, 1, 8, dtype=torch.int64)
     paths = [folder / "encoder.onnx", folder / "decoder.onnx"]
     with torch.no_grad():
-        _export(EncoderGraph(codec), audio, {"audio": {0: "batch", 2: "samples"}}, {"codes": {0: "batch", 2: "frames"}}, paths[0])
+        _export(
+            EncoderGraph(codec),
+            audio,
+            {"audio": {0: "batch", 2: "samples"}},
+            {"codes": {0: "batch", 2: "frames"}},
+            paths[0],
+        )
         axes = {"codes": {0: "batch", 1: "codebooks", 2: "frames"}}
         _export(DecoderGraph(codec), codes, axes, {"audio": {0: "batch", 2: "samples"}}, paths[1])
     return paths

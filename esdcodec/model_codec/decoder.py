@@ -21,7 +21,9 @@ class Decoder(nn.Module):
         super().__init__()
         channels = [dim // 2**i for i in range(len(rates) + 1)]
         self.conv_in = Conv1d(latent_dim, dim, 7)
-        self.stages = nn.ModuleList(DecoderBlock(c, d, rate) for (c, d), rate in zip(pairwise(channels), rates))
+        self.stages: Sequence[DecoderBlock] = nn.ModuleList(  # type: ignore[assignment]
+            DecoderBlock(c, d, rate) for (c, d), rate in zip(pairwise(channels), rates)
+        )
         self.subband_encoder = SubbandEncoder(channels[1:-1], rates[1:-1])
         self.snake_out = Snake(channels[-1])
         self.conv_out = Conv1d(channels[-1], 1, 7)

@@ -35,7 +35,7 @@ class Encoder(nn.Sequential):
         there is then is linear, which cannot tell how loud a band is, and constants larger than the signal.
         """
         variance_preserving_init(self)
-        self[0].weight_g.fill_(15.0)  # type: ignore[union-attr]
+        self[0].weight_g.fill_(15.0)  # type: ignore[union-attr,operator]
 
 
 class InputConv1d(Float32, Conv1d):

@@ -122,8 +122,7 @@ class FoldedConv1d(nn.Module):
     def __init__(self, layer: Conv1d) -> None:
         super().__init__()
         self.weight, self.bias = _frozen(layer.normalised_weight()), layer.bias
-        (stride,), (padding,), (dilation,) = layer.stride, layer.padding, layer.dilation
-        self.steps = {"stride": stride, "padding": int(padding), "dilation": dilation}
+        self.steps = layer.steps
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, **self.steps)
@@ -146,7 +145,7 @@ class FoldedConvTranspose1d(nn.Module):
     def __init__(self, layer: ConvTranspose1d) -> None:
         super().__init__()
         self.weight, self.bias = _frozen(layer.normalised_weight()), layer.bias
-        (self.stride,), (self.padding,) = layer.stride, layer.padding
+        self.stride, self.padding = layer.stride[0], int(layer.padding[0])
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding)
@@ -160,7 +159,7 @@ class MatmulConvTranspose1d(nn.Module):
         super().__init__()
         assert layer.bias is not None
         self.matrices, self.bias = _frozen(upsampling_matrices(layer.normalised_weight())), layer.bias
-        (self.stride,) = layer.stride
+        self.stride = layer.stride[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return upsample_as_matmuls(x, self.matrices, self.bias, stride=self.stride)
@@ -185,7 +184,7 @@ class InPlaceResidualUnit(ResidualUnit):
     def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         snake_in, conv, snake_out, pointwise = self
         h = snake_out(conv(snake_in(x, dtype)))
-        if isinstance(pointwise, PlanarConv1d) and h.dtype == x.dtype:
+        if isinstance(pointwise, PlanarConv1d) and pointwise.bias is not None and h.dtype == x.dtype:
             return add_pointwise_(x, h, pointwise.weight.flatten(1), pointwise.bias)
         return x + pointwise(h)
 

@@ -55,9 +55,7 @@ def conv_transpose1d(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: 
     """`torch.nn.functional.conv_transpose1d`, on a CPU in the layout of `channels_last`."""
     if x.device.type != "cpu" or torch.jit.is_tracing():
         return F.conv_transpose1d(x, weight, bias, stride, padding)
-    return F.conv_transpose2d(
-        channels_last(x).unsqueeze(2), planar(weight), bias, (1, stride), (0, padding)
-    ).squeeze(2)
+    return F.conv_transpose2d(channels_last(x).unsqueeze(2), planar(weight), bias, (1, stride), (0, padding)).squeeze(2)
 
 
 def add_pointwise_(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -70,11 +70,13 @@ class Conv1d(WeightNorm, nn.Conv1d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
         self._split_weight()
 
+    @property
+    def steps(self) -> dict[str, int]:
+        """Stride, padding and dilation, by these names."""
+        return {"stride": self.stride[0], "padding": int(self.padding[0]), "dilation": self.dilation[0]}
+
     def forward(self, x: Tensor) -> Tensor:
-        (stride,), (padding,), (dilation,) = self.stride, self.padding, self.dilation
-        return conv1d(
-            x, self.normalised_weight(), self.bias, stride=stride, padding=int(padding), dilation=dilation
-        )
+        return conv1d(x, self.normalised_weight(), self.bias, **self.steps)
 
 
 class ConvTranspose1d(WeightNorm, nn.ConvTranspose1d):
@@ -89,8 +91,8 @@ class ConvTranspose1d(WeightNorm, nn.ConvTranspose1d):
         self._split_weight()
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        (stride,), (padding,) = self.stride, self.padding
-        x = conv_transpose1d(x, self.normalised_weight(), self.bias, stride=stride, padding=int(padding))
+        stride = self.stride[0]
+        x = conv_transpose1d(x, self.normalised_weight(), self.bias, stride=stride, padding=int(self.padding[0]))
         return F.pad(x, (1, 0), mode="reflect") if stride % 2 else x
 
 
@@ -125,7 +127,10 @@ class ResidualUnit(nn.Sequential):
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__(
-            Snake(channels), Conv1d(channels, channels, 7, dilation=dilation), Snake(channels), Conv1d(channels, channels, 1)
+            Snake(channels),
+            Conv1d(channels, channels, 7, dilation=dilation),
+            Snake(channels),
+            Conv1d(channels, channels, 1),
         )
 
     def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -151,7 +156,7 @@ def variance_preserving_init(network: nn.Module) -> None:
             layer.bias.zero_()
     for layer in network.modules():
         if isinstance(layer, ResidualUnit):
-            layer[-1].weight_g.fill_(0.3)  # type: ignore[union-attr]
+            layer[-1].weight_g.fill_(0.3)  # type: ignore[union-attr,operator]
 
 
 class LayerNorm(nn.LayerNorm):

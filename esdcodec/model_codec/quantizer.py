@@ -1,5 +1,6 @@
 """The quantizers: one large semantic codebook, then small acoustic ones on what it leaves over."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -117,7 +118,7 @@ class ResidualVectorQuantizer(Float32):
     def __init__(self, latent_dim: int, n_codebooks: int, codebook_size: int, codebook_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.quantizers = nn.ModuleList(
+        self.quantizers: Sequence[VectorQuantizer] = nn.ModuleList(  # type: ignore[assignment]
             VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(n_codebooks)
         )
 

@@ -30,8 +30,9 @@ def receptive_field(layer: nn.Module, outputs: Interval) -> Interval:
     Raises:
         TypeError: nothing is known of such a layer; register it here.
     """
-    if "_orig_mod" in layer._modules:  # of `torch.compile`
-        return receptive_field(layer._modules["_orig_mod"], outputs)
+    compiled = layer._modules.get("_orig_mod")  # by `torch.compile`
+    if compiled is not None:
+        return receptive_field(compiled, outputs)
     raise TypeError(f"the receptive field of {type(layer).__name__} is not known: register it in {__name__}")
 
 
@@ -51,16 +52,15 @@ def _(layer: nn.Module, outputs: Interval) -> Interval:
 
 @receptive_field.register
 def _(layer: nn.Conv1d, outputs: Interval) -> Interval:
-    (kernel,), (stride,), (dilation,), (padding,) = layer.kernel_size, layer.stride, layer.dilation, layer.padding
-    first = outputs[0] * stride - int(padding)
-    last = outputs[1] * stride - int(padding) + dilation * (kernel - 1)
-    return first, last
+    kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
+    first, last = (output * stride - padding for output in outputs)
+    return first, last + layer.dilation[0] * (kernel - 1)
 
 
 @receptive_field.register
 def _(layer: ConvTranspose1d, outputs: Interval) -> Interval:
-    (kernel,), (stride,), (padding,) = layer.kernel_size, layer.stride, layer.padding
-    shift = int(padding) - stride % 2  # an odd stride is filled by one position on the left
+    kernel, stride = layer.kernel_size[0], layer.stride[0]
+    shift = int(layer.padding[0]) - stride % 2  # an odd stride is filled by one position on the left
     return -((kernel - 1 - outputs[0] - shift) // stride), (outputs[1] + shift) // stride
 
 
@@ -100,15 +100,15 @@ def receptive_field_of_decoder(decoder: Decoder, outputs: Interval) -> tuple[Int
     """Positions of the latent and of the subband that samples `outputs` depend on."""
     x = receptive_field(decoder.conv_out, outputs)
     subband: Interval | None = None
-    n_guided = len(decoder.subband_encoder.convs)
-    for i, stage in reversed(list(enumerate(decoder.stages))):
-        upsampled = receptive_field(stage.residual_units, x)
-        if i < n_guided:
+    blocks, convs = list(decoder.stages), list(decoder.subband_encoder.convs)
+    for i, block in reversed(list(enumerate(blocks))):
+        upsampled = receptive_field(block.residual_units, x)
+        if i < len(convs):
             guide = upsampled
-            for conv in reversed(decoder.subband_encoder.convs[: n_guided - i]):
+            for conv in reversed(convs[: len(convs) - i]):
                 guide = receptive_field(conv, guide)
             subband = guide if subband is None else union(subband, guide)
-        x = receptive_field(stage.upsample, upsampled)
+        x = receptive_field(block.upsample, upsampled)
     assert subband is not None
     return receptive_field(decoder.conv_in, x), subband
 

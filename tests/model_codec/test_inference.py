@@ -98,9 +98,7 @@ class TestNeverStale:
         tiny_codec.eval()
         again = tiny_codec.decode(codes)
         assert not torch.equal(again, decoded)
-        torch.testing.assert_close(
-            again, tiny_codec.decode_latent(tiny_codec.dequantize(codes))[0], rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(again, tiny_codec.decode_latent(tiny_codec.dequantize(codes))[0], rtol=0, atol=1e-5)
         assert tiny_codec.fingerprint != fingerprint
 
     @pytest.mark.parametrize("fused", [False, True])
