@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .evaluate import EvaluationSettings, Evaluator, Failure, evaluate_files
+    from .evaluate import Evaluator, Failure, evaluate_files
     from .metrics import METRICS, MissingPackage, load_metric
     from .pair import NotScorable, Pair
+    from .settings import EvaluationSettings
     from .store import ScoreStore
     from .summary import Estimate, FileScores, by_group, file_scores, summarise
     from .systems import PEERS, System, SystemFailed
@@ -35,12 +36,13 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("EvaluationSettings", "Evaluator", "Failure", "evaluate_files"), "evaluate"),
+    **dict.fromkeys(("Evaluator", "Failure", "evaluate_files"), "evaluate"),
     **dict.fromkeys(("METRICS", "MissingPackage", "load_metric"), "metrics"),
     **dict.fromkeys(("NotScorable", "Pair"), "pair"),
     **dict.fromkeys(("Estimate", "FileScores", "by_group", "file_scores", "summarise"), "summary"),
     **dict.fromkeys(("PEERS", "System", "SystemFailed"), "systems"),
     "CodebookUsage": "usage",
+    "EvaluationSettings": "settings",
     "ScoreStore": "store",
 }
 

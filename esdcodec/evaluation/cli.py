@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .evaluate import EvaluationSettings
+    from .settings import EvaluationSettings
 
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
 Beside a file NAME.wav may lie NAME.txt, with what is said in it, or NAME.json with "text", "language" and "speaker".
@@ -69,8 +69,8 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     Raises:
         ValueError: the arguments cannot be; the message says why.
     """
-    from .evaluate import EvaluationSettings
     from .metrics import METRICS
+    from .settings import EvaluationSettings
 
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs} must be at least 1")

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -23,9 +22,9 @@ from .alignment import delay_ms
 from .metrics import METRICS, Scorer, load_metric, metric_version
 from .pair import NotScorable, Pair
 from .reference import SAMPLE_RATE, Reference, is_silent, read_reference, text_hash
+from .settings import ORIGINAL, EvaluationSettings
 from .store import Key, ScoreRow, ScoreStore
 from .systems import (
-    PEERS,
     Decoded,
     System,
     SystemFailed,
@@ -37,41 +36,7 @@ from .systems import (
 )
 
 CODING, CODING_VERSION = "coding", "1"  # the row of what a system says of itself, beside those of the metrics
-ORIGINAL = "original"
 LENGTH_MISMATCH = 0.2, 0.12  # share and seconds from which it is not the same recording
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What is to be evaluated and how: all that a worker process needs.
-
-    Raises:
-        ValueError: settings that cannot be; the message lists all that is wrong.
-    """
-
-    folder: Path  # of the originals
-    metrics: tuple[str, ...]  # names in `METRICS`
-    model: str | None = None
-    device: str = "cpu"
-    n_quantizers: tuple[int, ...] = ()  # default: those of 1, 3, 8, 12 that the model has
-    decoded: tuple[tuple[str, Path], ...] = ()  # name, folder of decoded files
-    peers: tuple[str, ...] = ()  # names in `PEERS`
-    commands: tuple[tuple[str, str], ...] = ()  # name, template of a shell command
-    kept: Path | None = None  # where decoded files are kept; None: nowhere
-    language: str | None = None  # of all recordings; None: what is known of each
-
-    def __post_init__(self) -> None:
-        problems = [f"no metric is called {m}: {', '.join(METRICS)}" for m in self.metrics if m not in METRICS]
-        problems += [f"no peer is called {p}: {', '.join(PEERS)}" for p in self.peers if p not in PEERS]
-        names = Counter([*(name for name, _ in (*self.decoded, *self.commands)), *self.peers])
-        problems += [f"{n} systems are called {name!r}: give each its own name" for name, n in names.items() if n > 1]
-        problems += [f"{ORIGINAL!r} is the original itself: give the system another name"] * (ORIGINAL in names)
-        for name, template in self.commands:
-            if not ("{input}" in template and "{output}" in template):
-                problems.append(f"the command of {name!r} needs {{input}} and {{output}}: {template}")
-        problems += [f"{folder} is no folder of decoded files" for _, folder in self.decoded if not folder.is_dir()]
-        if problems:
-            raise ValueError("\n".join(problems))
 
 
 @dataclass(frozen=True)
@@ -89,6 +54,7 @@ class Coding:
     delay_ms: float | None = None  # None: too unlike the original to tell
     longer: float = 0.0  # seconds by which the decoded audio is longer than the original
     silent: bool = False  # though the original is not
+    problems: list[str] = field(default_factory=list)  # what is missing or damaged in the files
 
 
 @dataclass(frozen=True)
@@ -257,6 +223,8 @@ def _coding_of(decoded: Decoded, estimate: Waveform, reference: Reference, *, al
         None if aligned or silent else delay_ms(reference.waveform, estimate, SAMPLE_RATE),
         (len(decoded.waveform) - len(reference.waveform)) / SAMPLE_RATE,
         is_silent(estimate) and not silent,
+        [f"of an original: {problem}" for problem in reference.problems]
+        + [f"of a decoded file: {problem}" for problem in decoded.problems],
     )
 
 

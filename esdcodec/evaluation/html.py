@@ -13,10 +13,11 @@ import soundfile
 from PIL import Image
 
 from ..audio import AudioFileError, Waveform, read
-from .evaluate import ORIGINAL, EvaluationSettings, kept_file
+from .evaluate import kept_file
 from .plot import spectrogram_image
 from .reference import SAMPLE_RATE
 from .report import COLUMNS, Report, shown_columns
+from .settings import ORIGINAL, EvaluationSettings
 from .summary import Estimate, FileScores, Summary
 from .systems import System
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import Waveform, read
+from ..audio import Waveform, opened, resample
 
 SAMPLE_RATE = 24000  # Hz, at which systems are compared
 SILENCE = 2e-4  # peak, full scale 1.0 (-74 dBFS), up to which a recording is silent
@@ -30,14 +30,23 @@ class Reference:
     language: str | None = None  # code such as "en"
     speaker: str | None = None
 
-    @cached_property
+    @property
     def waveform(self) -> Waveform:
         """Samples ``[T]`` at `SAMPLE_RATE`, channels averaged.
 
         Raises:
             AudioFileError: the file cannot be read.
         """
-        return read(self.path, SAMPLE_RATE)[0]
+        return self._audio[0]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is missing or damaged in the file."""
+        return self._audio[1]
+
+    @cached_property
+    def _audio(self) -> tuple[Waveform, list[str]]:
+        return read_audio(self.path)
 
     def group(self, by: str) -> str:
         """The group that the recording belongs to: its first folder, or its speaker."""
@@ -68,6 +77,18 @@ def read_reference(file: Path, folder: Path) -> Reference:
             raise ValueError(f"{beside}: no text in UTF-8 ({error}); convert it or take it away") from error
     about = {name: str(known[name]) for name in ("text", "language", "speaker") if known.get(name) is not None}
     return Reference(file, file.relative_to(folder).as_posix(), content_hash(file), **about)
+
+
+def read_audio(file: Path) -> tuple[Waveform, list[str]]:
+    """Samples ``[T]`` of a file at `SAMPLE_RATE`, and what is missing or damaged in it.
+
+    Raises:
+        AudioFileError: it cannot be read.
+    """
+    problems: list[str] = []
+    with opened(file, problems=problems) as (rate, blocks):
+        waveform = np.concatenate(list(blocks))
+    return resample(waveform, rate, SAMPLE_RATE), problems
 
 
 def _beside(file: Path, suffix: str) -> Path | None:

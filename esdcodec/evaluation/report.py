@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .evaluate import ORIGINAL, FileEvaluation
+from .evaluate import FileEvaluation
 from .reference import Reference
+from .settings import ORIGINAL
 from .summary import Estimate, FileScores, Summary, by_group, score_names, summarise
 from .usage import CodebookUsage
 
@@ -178,6 +179,9 @@ def warnings(results: Sequence[FileScores]) -> list[str]:
         if each.wrong_length:
             longer = "longer than the original: cut" if coding.longer > 0 else "shorter than the original: filled up"
             found[f"{each.system} is {longer}"].append(f"{each.file} by {abs(coding.longer):.2f} s")
+        for problem in coding.problems:
+            if each.file not in found[problem]:  # of an original it is the same in every system
+                found[problem].append(each.file)
         if coding.silent:
             found[f"{each.system} is silent where the original is not"].append(each.file)
         for metric, note in each.notes.items():

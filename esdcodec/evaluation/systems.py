@@ -19,12 +19,12 @@ import soundfile
 import torch
 
 from .. import __version__
-from ..audio import EXTENSIONS, Waveform, read, resample
+from ..audio import EXTENSIONS, Waveform, resample
 from ..infer.bitstream import VERSION, Reader, transcode
 from ..infer.coding import decode_file, encode_file
 from ..model_codec.codec import ESDCodec
 from .memory import peak_memory
-from .reference import SAMPLE_RATE, Reference, content_hash, text_hash
+from .reference import SAMPLE_RATE, Reference, content_hash, read_audio, text_hash
 
 DEFAULT_N_QUANTIZERS = (1, 3, 8, 12)
 
@@ -40,6 +40,7 @@ class Decoded:
     codes: np.ndarray | None = None  # [n, L]
     bitrate: float | None = None  # bit/s, nominal
     megabytes: float | None = None  # that encoding and decoding took at most
+    problems: tuple[str, ...] = ()  # what is missing or damaged in the file that was read
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def folder_system(name: str, decoded: Path) -> System:
     """Files that lie in `decoded` as the originals do in theirs: see `decoded_file`."""
 
     def run(reference: Reference) -> Decoded:
-        return Decoded(read(decoded_file(reference, decoded), SAMPLE_RATE)[0])
+        waveform, problems = read_audio(decoded_file(reference, decoded))
+        return Decoded(waveform, problems=tuple(problems))
 
     return System(name, "decoded files", run, lambda reference: content_hash(decoded_file(reference, decoded)))
 
@@ -209,7 +211,7 @@ def command_system(name: str, template: str, peer: "Peer | None" = None) -> Syst
                 decoded = np.fromfile(paths["output"], "<i2").astype(np.float32) / np.float32(32768)
                 decoded = resample(decoded, rate, SAMPLE_RATE)
             else:
-                decoded, _ = read(paths["output"], SAMPLE_RATE)
+                decoded, _ = read_audio(paths["output"])  # a program that writes to a pipe states no true length
             n_bytes = paths["coded"].stat().st_size if paths["coded"].exists() else None
         decoded = decoded[round(delay * SAMPLE_RATE) :]
         return Decoded(decoded, n_bytes, bitrate=peer.bitrate if peer else None)

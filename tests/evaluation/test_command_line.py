@@ -177,6 +177,17 @@ def test_means_by_voice(tmp_path, capsys, by):
     assert found["anna"]["copy"]["files"] == 2
 
 
+def test_an_original_that_is_cut_is_said(folder, tmp_path, capsys):
+    file = folder / "one.wav"
+    file.write_bytes(file.read_bytes()[:30000])
+    copies = ("--command", COPY, "second=cp {input} {output}")
+    command = (folder, "--model", "none", *copies, "--metrics", "spectral", "--output", tmp_path / "out")
+    for _ in range(2):
+        assert evaluate(*command) == 0
+        assert "warning    of an original: " in (said := capsys.readouterr().err)
+        assert ": 1 file (one.wav)" in said
+
+
 def test_one_recording_under_two_names_is_said(folder, tmp_path, capsys):
     (folder / "link.wav").symlink_to(folder / "one.wav")
     command = (folder, "--model", "none", "--command", COPY, "--metrics", "spectral", "--output", tmp_path / "out")

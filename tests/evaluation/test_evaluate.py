@@ -11,7 +11,8 @@ from conftest import make_tiny_codec, speech
 from recordings import COPY, evaluate, summary_in, three_files, write_speech
 
 from esdcodec.evaluation import metrics
-from esdcodec.evaluation.evaluate import EvaluationSettings, Evaluator, Failure
+from esdcodec.evaluation.evaluate import Evaluator, Failure
+from esdcodec.evaluation.settings import EvaluationSettings
 from esdcodec.evaluation.store import Key, ScoreRow, ScoreStore
 
 
