@@ -1,6 +1,8 @@
 """The public border: what users pass is made canonical here, or refused with a word on what to do."""
 
+import math
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LOUDEST = 32.0  # full scales (30 dB above): no recording of floats is louder, and 16-bit values nearly always are
+ALIKE = 0.8  # correlation; that of two recordings of speech is about 0
+FEW_SAMPLES = 2400  # too few to tell
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
 
 Audio = Any  # torch.Tensor or numpy.ndarray, [T], [B, T] or [B, 1, T]
@@ -41,7 +46,10 @@ def check_integer(value: Any, what: str, low: int, high: int | None, advice: str
 
 
 def check_audio(audio: Audio, device: torch.device) -> Tensor:
-    """Audio as float32 ``[B, 1, T]`` on `device`, finite and not empty."""
+    """Audio as float32 ``[B, 1, T]`` on `device`, finite and not empty.
+
+    Warns of what is surely a mistake: values of another scale, and the two channels of one recording as a batch.
+    """
     audio = check_tensor(audio, "audio", device)
     shape = list(audio.shape)
     if audio.dim() == 3 and shape[1] != 1:
@@ -63,9 +71,30 @@ def check_audio(audio: Audio, device: torch.device) -> Tensor:
     elif not audio.is_floating_point():
         raise ValueError(f"audio must be floating point (full scale 1.0) or int16, not {audio.dtype}: convert it first")
     audio = audio.float()
-    if not torch.isfinite(audio).all():
+    peak = float(audio.abs().amax())  # NaN if there is one
+    if not math.isfinite(peak):
         raise ValueError("audio contains NaN or infinite samples: repair it, for example with `torch.nan_to_num`")
+    if peak > LOUDEST:
+        warnings.warn(
+            f"audio reaches {peak:.0f}, but full scale is 1.0: if these are 16-bit values, divide them by 32768 or "
+            "pass them as int16",
+            stacklevel=3,
+        )
+    if shape[0] == 2 and audio.dim() == 2 and _alike(*audio):
+        warnings.warn(
+            f"audio of shape {shape} is taken for a batch of two recordings, but they are alike, as channels are: mix "
+            "down with `audio.mean(0)`; a batch of two that are meant so is [2, 1, T]",
+            stacklevel=3,
+        )
     return audio.reshape(-1 if audio.dim() > 1 else 1, 1, audio.shape[-1])
+
+
+def _alike(left: Tensor, right: Tensor) -> bool:
+    """Whether two waveforms ``[T]`` are channels of one recording, by their correlation."""
+    if len(left) < FEW_SAMPLES:
+        return False
+    norms = left.norm() * right.norm()
+    return bool(left @ right > ALIKE * norms) and bool(norms > 0)
 
 
 def check_sample_rate(sample_rate: int | None, default: int) -> int:

@@ -1,5 +1,7 @@
 """What `encode`, `decode` and `forward` promise, on a small codec."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,28 @@ class TestInput:
         codes = expected.numpy()
         assert torch.equal(tiny_codec.decode(codes[:, :, ::-1].copy()[:, :, ::-1]), tiny_codec.decode(expected))
         assert torch.equal(tiny_codec.decode(codes.astype(np.uint16)), tiny_codec.decode(expected))
+
+    def test_float_values_on_the_scale_of_int16_are_warned_of(self, tiny_codec):
+        with pytest.warns(UserWarning, match="full scale is 1.0"):
+            tiny_codec.encode(speech(0.2) * 32767)
+        with pytest.warns(UserWarning, match="full scale is 1.0"):
+            tiny_codec.encode((speech(0.2)[0, 0] * 32767).numpy().astype(np.float64))
+
+    @pytest.mark.parametrize("convert", [torch.Tensor.numpy, torch.clone], ids=["numpy", "torch"])
+    def test_two_channels_of_one_recording_are_no_batch(self, tiny_codec, convert):
+        left = speech(0.2)[0, 0]
+        with pytest.warns(UserWarning, match="as channels are"):
+            tiny_codec.encode(convert(torch.stack([left, 0.7 * left + 0.01 * torch.randn(len(left))])))
+
+    def test_what_may_be_meant_is_not_warned_of(self, tiny_codec):
+        left = speech(0.2)[0, 0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tiny_codec.encode(3 * left)  # overdriven
+            tiny_codec.encode((left * 32767).to(torch.int16))
+            tiny_codec.encode(torch.stack([left, speech(0.2, seed=1)[0, 0]]))  # two recordings
+            tiny_codec.encode(torch.stack([left, left])[:, None])  # said to be a batch
+            tiny_codec.encode(torch.zeros(2, 4800))
 
     def test_int16_is_full_scale_32768(self, tiny_codec):
         pcm = (speech(0.2) * 32768).round().to(torch.int16)
