@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from .config import config_folder, config_names
@@ -83,20 +84,24 @@ def _train(config: Any) -> None:
 
     from .dataset.tally import TooMuchIsBroken
     from .training.checkpoint import CheckpointError
+    from .training.run import recorded
     from .training.setup import make_trainer
 
     for key in sorted(OmegaConf.missing_keys(config)):
         raise Wrong(f"{key} has no value: give it one, {key}=VALUE")
+    trainer = None
     try:
-        try:
+        with recorded(Path(config.trainer.output_dir)):
             trainer = make_trainer(config)
-        except (OSError, ValueError) as error:  # a shard, a folder, a setting
-            raise Wrong(error) from error
-        trainer.train()
+            trainer.train()
     except CheckpointError as error:
         raise Wrong(error) from error
     except (TooMuchIsBroken, FloatingPointError) as error:
         raise Wrong(error, code=1) from error
+    except (OSError, ValueError) as error:
+        if trainer is None:  # a shard, a folder, a setting
+            raise Wrong(error) from error
+        raise
 
 
 def _in_a_line(error: Exception | str) -> str:

@@ -7,6 +7,7 @@ quantizers, and these are then fitted to what it has learned to say.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,6 @@ from einops import rearrange
 from torch import Tensor
 
 from ..model_codec import ESDCodec
-from ..model_codec.layers import Conv1d
 from ..model_codec.quantizer import ResidualVectorQuantizer, SimVQ, VectorQuantizer
 
 SCALE = 0.1  # of the latents: small enough that a commitment weight of 1,000 does not rule the objective
@@ -27,15 +27,17 @@ def fit_to_latents(codec: ESDCodec, audio: Tensor) -> None:
     The decoder is scaled the other way, so that the reconstruction past the quantizers stays what it is.
     """
     scale = SCALE / codec.encode_latent(audio).std((0, 2)).square().mean().sqrt()
-    codec.encoder[-1].weight_g.mul_(scale)
-    codec.encoder[-1].bias.mul_(scale)
+    conv_out: Any = codec.encoder[-1]
+    conv_out.weight_g.mul_(scale)
+    conv_out.bias.mul_(scale)
     codec.decoder.conv_in.weight_g.div_(scale)
     codec.condition_network.conv_in.weight.div_(scale)
 
     latent = codec.encode_latent(audio)
     fit_simvq(codec.semantic_quantizer, points_of(latent))
     semantic = codec.semantic_quantizer(latent).latent
-    _standardise(codec.semantic_decoder[-1], codec.decode_semantic(semantic))
+    conv_out = codec.semantic_decoder[-1]
+    _standardise(conv_out, codec.decode_semantic(semantic))
     residual = latent - codec.decode_semantic(semantic)
     fit_residual_quantizer(codec.acoustic_quantizer, residual)
 
@@ -45,7 +47,7 @@ def points_of(latent: Tensor) -> Tensor:
     return rearrange(latent, "b d l -> (b l) d")
 
 
-def _standardise(conv: Conv1d, output: Tensor) -> None:
+def _standardise(conv: Any, output: Tensor) -> None:
     """Make `output` ``[B, D, L]`` of `conv` have mean 0 and standard deviation `SCALE` in every channel."""
     ratio = SCALE / output.std((0, 2)).clamp(min=1e-6)
     conv.weight_g.mul_(ratio[:, None, None])
@@ -83,6 +85,7 @@ def water_level(variances: Tensor, bits: float) -> float:
 @torch.no_grad()
 def fit_residual_quantizer(quantizer: ResidualVectorQuantizer, residual: Tensor) -> None:
     """Fit each codebook to what those before it leave over of `residual` ``[B, D, L]``."""
+    each: Any
     for each in quantizer.quantizers:
         fit_vector_quantizer(each, points_of(residual))
         residual = residual - each(residual).latent
@@ -110,7 +113,7 @@ def fit_vector_quantizer(quantizer: VectorQuantizer, points: Tensor, iterations:
     quantizer.codebook.weight.copy_(entries)
 
 
-def _set(conv: Conv1d, weight: Tensor, bias: Tensor) -> None:
+def _set(conv: Any, weight: Tensor, bias: Tensor) -> None:
     conv.weight_v.copy_(weight[..., None])
     conv.weight_g.copy_(weight.norm(dim=1)[:, None, None])
     conv.bias.copy_(bias)

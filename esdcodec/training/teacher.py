@@ -28,6 +28,8 @@ class W2vBert(nn.Module):
 
     def __init__(self, path: str, statistics: str | None = None, layer: int = 17, pool: int = 2) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.model = Wav2Vec2BertModel.from_pretrained(path)
         depth = len(self.model.encoder.layers)
         if not 1 <= layer <= depth:
@@ -44,7 +46,7 @@ class W2vBert(nn.Module):
         """Move it to `device`; on a GPU in half precision, the statistics excepted."""
         self.to(device)
         if device.type == "cuda":
-            self.model.to(torch.bfloat16)
+            self.model.bfloat16()
         return self
 
     def train(self, mode: bool = True) -> "W2vBert":

@@ -281,6 +281,14 @@ class TestStatus:
             assert (status["status"], status["rank"]) == ("failed", 0)
             assert cause in status["cause"]
 
+    def test_nor_does_it_from_the_command_line(self, finished, shards, tmp_path):
+        shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+        (tmp_path / "status.json").write_text('{"status": "interrupted", "step": 3}')
+        output = finish(start(*in_process(shards, tmp_path, 4), "trainer.log_every=0"), 2)
+        assert output.strip().splitlines()[-1].startswith("esdcodec: trainer.log_every=0 must be at least 1")
+        status = json.loads((tmp_path / "status.json").read_text())
+        assert status["status"] == "failed"
+
     def test_what_cannot_be_run_leaves_no_folder(self, shards, tmp_path):
         with pytest.raises(ValueError, match="log_every"):
             train(*in_process(shards, tmp_path / "run", 4), "trainer.log_every=0")
