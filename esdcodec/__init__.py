@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .infer.compat import Inference, get_model
+    from .loudness import gain_for
     from .model_codec.codec import ESDCodec
     from .pretrained import load
 
 __version__ = "0.1.0"
-__all__ = ["ESDCodec", "Inference", "get_model", "load"]
+__all__ = ["ESDCodec", "Inference", "gain_for", "get_model", "load"]
 
 _HOME = {
     "ESDCodec": ".model_codec.codec",
     "load": ".pretrained",
+    "gain_for": ".loudness",
     "get_model": ".infer.compat",
     "Inference": ".infer.compat",
 }

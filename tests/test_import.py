@@ -44,6 +44,7 @@ def test_all_names_are_there():
     assert {name for name in esdcodec.__all__ if getattr(esdcodec, name)} == {
         "ESDCodec",
         "Inference",
+        "gain_for",
         "get_model",
         "load",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]  # [n, L]
 
-MAGIC, VERSION = b"ESDC", 1
+MAGIC, VERSION = b"ESDC", 2
 BLOCK_FRAMES = 32  # 1.28 s at 25 frames a second; a multiple of 8, so that no bits are lost between blocks
 END = 0
 MAX_CODEBOOKS, MAX_BITS = 32, 24
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz: what recordings have, and room to spare
+MAX_GAIN = 6_000  # hundredths of a dB
+MAX_NAME = 255  # bytes
+SPARE_BLOCKS = 8  # a damaged file may lack as many blocks as it has room for, and so many more
 _FIXED = struct.Struct(
     ">IHI8sBBB"
 )  # sample rate, hop length, original rate, fingerprint, block frames, name, codebooks
+_GAIN = struct.Struct(">h")  # since version 2
 _CRC = struct.Struct(">I")
 _END = struct.Struct(">BQ")
 END_BYTES = _END.size + _CRC.size
@@ -56,22 +61,30 @@ class Header:
     original_rate: int  # Hz, of the recording
     bits: tuple[int, ...]  # of a code of each codebook in use
     block_frames: int = BLOCK_FRAMES
+    gain: int = 0  # hundredths of a dB by which the recording was amplified before it was encoded
 
     def __post_init__(self) -> None:
-        if not (
-            0 < len(self.bits) <= MAX_CODEBOOKS
-            and all(0 < b <= MAX_BITS for b in self.bits)
-            and self.sample_rate > 0
-            and self.hop_length > 0
-            and self.original_rate > 0
-            and 0 < self.block_frames < 256
-            and len(self.fingerprint) == 8
+        for what, value, low, high in (
+            ("sample rate", self.sample_rate, MIN_RATE, MAX_RATE),
+            ("rate of the recording", self.original_rate, MIN_RATE, MAX_RATE),
+            ("hop length", self.hop_length, 1, 2**16 - 1),
+            ("number of codebooks", len(self.bits), 1, MAX_CODEBOOKS),
+            *(("number of bits of a code", bits, 1, MAX_BITS) for bits in self.bits),
+            ("number of frames of a block", self.block_frames, 1, 255),
+            ("gain in hundredths of a dB", self.gain, -MAX_GAIN, MAX_GAIN),
+            ("number of bytes of the fingerprint", len(self.fingerprint), 8, 8),
         ):
-            raise BitstreamError(f"no file can have this header: {self}")
+            if not low <= value <= high:
+                raise BitstreamError(f"the {what} in an .esd file is {low} to {high}, not {value}")
 
     @property
     def frame_rate(self) -> float:
         return self.sample_rate / self.hop_length
+
+    @property
+    def gain_db(self) -> float:
+        """As `ESDCodec.decode` takes it."""
+        return self.gain / 100
 
     @property
     def frame_bits(self) -> int:
@@ -92,7 +105,7 @@ class Header:
         return -(-samples // self.hop_length)
 
     def to_bytes(self) -> bytes:
-        name = self.model.encode()[:255]
+        name = self.model.encode(errors="replace")[:MAX_NAME].decode(errors="ignore").encode()  # no half character
         body = MAGIC + bytes([VERSION])
         body += _FIXED.pack(
             self.sample_rate,
@@ -103,7 +116,7 @@ class Header:
             len(name),
             len(self.bits),
         )
-        body += name + bytes(self.bits)
+        body += _GAIN.pack(self.gain) + name + bytes(self.bits)
         return body + _CRC.pack(zlib.crc32(body))
 
     def check_model(self, name: str, fingerprint: bytes) -> None:
@@ -117,6 +130,23 @@ class Header:
                 f"({fingerprint[:8].hex()}): give that model, and that version of it"
             )
 
+    def check_sizes(self, sample_rate: int, hop_length: int, codebook_sizes: Sequence[int]) -> None:
+        """
+        Raises:
+            BitstreamError: codes of a model with this rate, hop length and these codebooks cannot have this header.
+        """
+        bits = tuple((size - 1).bit_length() for size in codebook_sizes[: len(self.bits)])
+        for what, value, right in (
+            ("sample rate", self.sample_rate, sample_rate),
+            ("hop length", self.hop_length, hop_length),
+            ("bits of a code", self.bits, bits),
+        ):
+            if value != right:
+                raise BitstreamError(
+                    f"the file names the model {self.model!r}, but its {what} is {value} and the model's {right}: "
+                    "its header was made wrongly"
+                )
+
 
 def read_header(stream: BinaryIO) -> Header:
     """
@@ -126,21 +156,21 @@ def read_header(stream: BinaryIO) -> Header:
     start = stream.read(len(MAGIC) + 1)
     if start[: len(MAGIC)] != MAGIC or len(start) <= len(MAGIC):
         raise BitstreamError("this is no .esd file: it does not begin with ESDC")
-    if start[-1] != VERSION:
-        raise BitstreamError(f"this .esd file is of version {start[-1]}, newer than {VERSION}: upgrade esdcodec")
+    version = start[-1]
+    if not 1 <= version <= VERSION:
+        raise BitstreamError(f"this .esd file is of version {version}, and {VERSION} is known: upgrade esdcodec")
     fixed = _exactly(stream, _FIXED.size, "the header")
     *_, name_length, n_codebooks = _FIXED.unpack(fixed)
+    gain = _exactly(stream, _GAIN.size, "the header") if version > 1 else b""
     rest = _exactly(stream, name_length + n_codebooks + _CRC.size, "the header")
-    body, (crc,) = start + fixed + rest[: -_CRC.size], _CRC.unpack(rest[-_CRC.size :])
+    body, (crc,) = start + fixed + gain + rest[: -_CRC.size], _CRC.unpack(rest[-_CRC.size :])
     if zlib.crc32(body) != crc:
         raise BitstreamError("the header is damaged: its checksum is wrong")
     sample_rate, hop_length, original_rate, fingerprint, block_frames, *_ = _FIXED.unpack(fixed)
-    try:
-        name = rest[:name_length].decode()
-    except UnicodeDecodeError as error:
-        raise BitstreamError("the header is damaged: the model's name is no UTF-8") from error
+    name = rest[:name_length].decode(errors="replace")  # version 1 could cut a name within a character
     bits = tuple(rest[name_length : name_length + n_codebooks])
-    return Header(name, fingerprint, sample_rate, hop_length, original_rate, bits, block_frames)
+    amplified = _GAIN.unpack(gain)[0] if gain else 0
+    return Header(name, fingerprint, sample_rate, hop_length, original_rate, bits, block_frames, amplified)
 
 
 def _exactly(stream: BinaryIO, size: int, what: str) -> bytes:
@@ -302,10 +332,10 @@ class PipeReader:
 
 
 def _parse_end(data: bytes) -> int | None:
-    if len(data) != END_BYTES:
+    if len(data) != END_BYTES or data[0] != END:
         return None
-    tag, samples = _END.unpack(data[: _END.size])
-    if tag != END or _CRC.unpack(data[_END.size :])[0] != zlib.crc32(data[: _END.size]):
+    _, samples = _END.unpack(data[: _END.size])
+    if _CRC.unpack(data[_END.size :])[0] != zlib.crc32(data[: _END.size]):
         return None
     return int(samples)
 
@@ -315,8 +345,8 @@ class Reader:
 
     Args:
         stream: open for reading, seekable.
-        recover: take what is whole of a damaged file: lost blocks are in `read_blocks` without codes, and a missing
-            end is taken to be where the last whole block ends.
+        recover: take what is whole of a damaged file. All of it is read and searched for good blocks, wherever they
+            are; lost ones are in `read_blocks` without codes. `problem` says what is wrong with the file's end.
 
     Raises:
         BitstreamError: this is no `.esd` file, or not a whole one.
@@ -333,22 +363,25 @@ class Reader:
         if size >= END_BYTES:
             stream.seek(-END_BYTES, io.SEEK_END)
             samples = _parse_end(stream.read(END_BYTES))
-        whole_blocks = size // header.block_bytes(header.block_frames)
         if samples is None:
-            self.problem = _damaged(header, whole_blocks, 0, "or the end after it is missing: the file was cut")
+            whole_blocks = size // header.block_bytes(header.block_frames)
+            self.problem = _damaged(
+                header, whole_blocks, 0, "or the end after it is missing or damaged: the file was cut, or more follows"
+            )
         elif size != header.body_bytes(header.num_frames(samples)) + END_BYTES:
             self.problem = BitstreamError(
                 f"the file's end says {samples} samples, {header.num_frames(samples)} frames, but its size is "
                 "not theirs: blocks are missing"
             )
-        if self.problem is None and samples is not None:
-            self.n_frames, self.original_samples = header.num_frames(samples), samples
+        self.offsets: dict[int, int] | None = None  # of the good blocks of a damaged file
+        if recover:
+            found = search(stream, header, self.start)
+            self.offsets, self.n_frames, self.original_samples = found.offsets, found.n_frames, found.samples
+        elif self.problem is not None:
+            raise self.problem
         else:
-            self.n_frames = whole_blocks * header.block_frames
-            most = self.n_frames * header.hop_length * header.original_rate // header.sample_rate
-            self.original_samples = most if samples is None else min(samples, most)
-            if not recover and self.problem is not None:
-                raise self.problem
+            assert samples is not None
+            self.n_frames, self.original_samples = header.num_frames(samples), samples
 
     @property
     def n_blocks(self) -> int:
@@ -369,7 +402,10 @@ class Reader:
         full = header.block_bytes(header.block_frames)
         for index in range(first, self.n_blocks if last is None else min(last, self.n_blocks)):
             n_frames = min(header.block_frames, self.n_frames - index * header.block_frames)
-            self.stream.seek(self.start + index * full)
+            if self.offsets is not None and index not in self.offsets:
+                yield Block(index, None, n_frames, _damaged(header, index, n_frames, "is damaged or missing"))
+                continue
+            self.stream.seek(self.start + index * full if self.offsets is None else self.offsets[index])
             data = self.stream.read(header.block_bytes(n_frames))
             if len(data) < header.block_bytes(n_frames):
                 block = Block(index, None, n_frames, _damaged(header, index, n_frames, "is cut"))
@@ -398,6 +434,100 @@ class Reader:
             for b in self.read_blocks(first, last)
         ]
         return np.concatenate(codes, axis=1)[:, start - first * size : stop - first * size]
+
+
+@dataclass
+class Found:
+    """What a search of a damaged file gave."""
+
+    offsets: dict[int, int]  # of good blocks by their number
+    n_frames: int  # of the recording, as far as it is known
+    samples: int  # at its own rate
+
+
+def search(stream: BinaryIO, header: Header, start: int) -> Found:
+    """Find the blocks with a good checksum, at any offset from `start` and in any order.
+
+    A checksum tells the block's number too. What bytes cannot be explained are stepped over one by one. A block
+    shorter than the others is taken where the last one can be: a whole number of blocks after a good one, or before a
+    good end marker. The end marker is believed if it promises no fewer frames than were found, and at most twice the
+    blocks that the file has room for, and `SPARE_BLOCKS`; otherwise the recording ends with the last good block.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    full = header.block_bytes(header.block_frames)
+    limit = 2 * ((size - start) // full) + SPARE_BLOCKS  # blocks
+    numbers = _numbers(full - _CRC.size, limit)
+    offsets: dict[int, int] = {}
+    short: tuple[int, int, int] | None = None  # number, frames, offset
+    samples: int | None = None
+    place, due, after = start, 0, start  # the block with the number `due` should begin at `after`
+    window = _Window(stream, full + END_BYTES)
+    while place < size:
+        window.move(place)
+        n_frames = window.take(0, 1)[0]
+        if n_frames == header.block_frames and place + full <= size:
+            block = window.take(0, full)
+            number = numbers.get(zlib.crc32(block[: -_CRC.size]) ^ _CRC.unpack(block[-_CRC.size :])[0])
+            if number is not None:
+                offsets.setdefault(number, place)
+                place += full
+                due, after = number + 1, place
+                continue
+        elif n_frames == END and (told := _parse_end(window.take(0, END_BYTES))) is not None:
+            if header.num_frames(told) <= limit * header.block_frames:
+                samples = told
+                break
+        elif 0 < n_frames < header.block_frames and place + (length := header.block_bytes(n_frames)) <= size:
+            candidates = []
+            if (place - after) % full == 0:
+                candidates.append(due + (place - after) // full)
+            if (told := _parse_end(window.take(length, END_BYTES))) is not None:
+                number, rest = divmod(header.num_frames(told), header.block_frames)
+                candidates += [number] * (rest == n_frames)
+            block = window.take(0, length) if candidates else b""
+            crc = block[-_CRC.size :]
+            right = [i for i in candidates if i < limit and _CRC.pack(zlib.crc32(block[: -_CRC.size], i)) == crc]
+            if right:
+                short = right[0], n_frames, place
+                place += length
+                continue
+        place += 1
+    n_frames = header.block_frames * (max(offsets, default=-1) + 1)
+    if short and short[0] * header.block_frames >= n_frames:
+        number, rest, offsets[number] = short
+        n_frames = number * header.block_frames + rest
+    if samples is not None and header.num_frames(samples) >= n_frames:
+        return Found(offsets, header.num_frames(samples), samples)
+    return Found(offsets, n_frames, n_frames * header.hop_length * header.original_rate // header.sample_rate)
+
+
+def _numbers(length: int, limit: int) -> dict[int, int]:
+    """What the numbers to below `limit` add to the checksum of `length` bytes, which CRC-32 makes the same for all."""
+    zeros = bytes(length)
+    nothing = zlib.crc32(zeros)
+    return {zlib.crc32(zeros, number) ^ nothing: number for number in range(limit)}
+
+
+class _Window:
+    """A piece of a file in memory, so that moving on by a byte reads nothing."""
+
+    SIZE = 2**16
+
+    def __init__(self, stream: BinaryIO, ahead: int) -> None:
+        self.stream, self.ahead = stream, ahead  # bytes that may be taken
+        self.data, self.start, self.offset, self.to_end = b"", 0, 0, False
+
+    def move(self, place: int) -> None:
+        """Begin at `place` in the file."""
+        self.offset = place - self.start
+        if self.offset + self.ahead > len(self.data) and not self.to_end:
+            self.stream.seek(place)
+            self.data, self.start, self.offset = self.stream.read(self.ahead + self.SIZE), place, 0
+            self.to_end = len(self.data) < self.ahead + self.SIZE
+
+    def take(self, start: int, size: int) -> bytes:
+        """Up to `size` bytes, `start` after the beginning."""
+        return self.data[self.offset + start : self.offset + start + size]
 
 
 def transcode(reader: Reader, stream: BinaryIO, n_quantizers: int) -> int:

@@ -87,6 +87,30 @@ def _add_n_quantizers(command: argparse.ArgumentParser) -> None:
     command.add_argument("-n", "--n-quantizers", type=int, help="codebooks to use (default: all that the model has)")
 
 
+def _add_gain(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--gain",
+        type=_gain,
+        default="auto",
+        metavar="DB",
+        help="amplification before encoding, that decoding takes back; auto: what brings each file to the loudness at "
+        "which the codec codes best, and 0 for arrays (default: %(default)s)",
+    )
+
+
+def _gain(text: str) -> float | None:
+    """dB; None for auto."""
+    if text == "auto":
+        return None
+    try:
+        gain = round(float(text), 2)
+    except ValueError:
+        gain = float("nan")
+    if not -60 <= gain <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number of dB from -60 to 60")
+    return gain
+
+
 def _add_files(command: argparse.ArgumentParser, what: str, output: str | None) -> None:
     group = command.add_argument_group("files")
     command.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
@@ -122,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_files(command, sources, None)
     _add_n_quantizers(command)
+    _add_gain(command)
     command.add_argument(
         "--format", choices=CODE_FORMATS, help="npy: the codes alone, [n, L] (default: that of --output, or esd)"
     )
@@ -159,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("sources", nargs="*", metavar="SOURCE", help=f"{sources}; default: a bundled recording")
     _add_n_quantizers(command)
+    _add_gain(command)
     command.add_argument("-o", "--output", default="reconstructed", help="folder (default: %(default)s)")
     command.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores")
     command.add_argument("--plot", action="store_true", help="also write a PNG with both spectrograms and the codes")
@@ -237,17 +263,19 @@ def run_encode(args: argparse.Namespace) -> int:
     from .batch import run
     from .tasks import Encode
 
-    task = Encode(**_model_of(args), n_quantizers=args.n_quantizers, format=_format_of(args, CODE_FORMATS))
+    format = _format_of(args, CODE_FORMATS)
+    task = Encode(**_model_of(args), n_quantizers=args.n_quantizers, format=format, gain_db=args.gain)
     return run(args, task, EXTENSIONS, CODE_FORMATS)
 
 
 def run_decode(args: argparse.Namespace) -> int:
     from .batch import run
+    from .bitstream import MAX_RATE, MIN_RATE
     from .sinks import FORMATS
     from .tasks import Decode
 
-    if args.sample_rate is not None and args.sample_rate <= 0:
-        raise UsageError(f"--sample-rate {args.sample_rate} must be a positive number of Hz")
+    if args.sample_rate is not None and not MIN_RATE <= args.sample_rate <= MAX_RATE:
+        raise UsageError(f"--sample-rate {args.sample_rate} must be {MIN_RATE} to {MAX_RATE} Hz")
     format = _format_of(args, AUDIO_FORMATS)
     rates = FORMATS[format].rates
     if args.sample_rate and rates and args.sample_rate not in rates:
@@ -268,6 +296,7 @@ def run_roundtrip(args: argparse.Namespace) -> int:
         **_model_of(args),
         n_quantizers=3 if demonstration and args.n_quantizers is None else args.n_quantizers,  # what the codec is for
         picture=args.plot or (demonstration and find_spec("matplotlib") is not None),
+        gain_db=args.gain,
     )
     code = run(args, task, EXTENSIONS, ())
     if demonstration and not args.json:
@@ -334,6 +363,7 @@ def run_info(args: argparse.Namespace) -> int:
 
 def run_plot(args: argparse.Namespace) -> int:
     from .batch import wanted
+    from .files import printable
     from .tasks import Roundtrip
 
     target = Path(args.output)
@@ -344,7 +374,7 @@ def run_plot(args: argparse.Namespace) -> int:
     task = Roundtrip(**_model_of(args), n_quantizers=args.n_quantizers, picture=True)
     task.start(threads=None)
     task.draw(Path(args.source), target)
-    print(json.dumps({"written": str(target)}) if args.json else f"written    {target}")
+    print(json.dumps({"written": str(target)}) if args.json else f"written    {printable(target)}")
     return 0
 
 
@@ -384,7 +414,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
         return 1
     except (UsageError, OSError, ValueError, RuntimeError) as error:  # no such model, no place to write
-        print(f"esdcodec: {error}", file=sys.stderr)
+        from .files import printable
+
+        print("esdcodec:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
         return 2
     finally:
         for number, handler in handlers.items():

@@ -11,11 +11,14 @@ import soundfile
 import torch
 
 from ..audio import AudioFileError, Resampler, Waveform, opened
+from ..loudness import LoudnessMeter
 from ..model_codec.codec import ESDCodec
 from ..model_codec.streaming import StreamDecoder
-from .bitstream import BitstreamError, Block, Header, PipeReader, Reader, Writer
+from .bitstream import MAX_RATE, MIN_RATE, Block, Header, PipeReader, Reader, Writer
 from .progress import Progress
 from .sinks import MakeSink
+
+SILENCE = 2**18  # samples that are written at once
 
 
 @dataclass
@@ -52,9 +55,10 @@ def stated_seconds(source: str | Path | BinaryIO) -> float | None:
         return None
 
 
-def header_of(codec: ESDCodec, n_quantizers: int | None, original_rate: int) -> Header:
+def header_of(codec: ESDCodec, n_quantizers: int | None, original_rate: int, gain_db: float = 0.0) -> Header:
     bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers])
-    return Header(codec.name, codec.fingerprint[:8], codec.sample_rate, codec.hop_length, original_rate, bits)
+    rates = codec.sample_rate, codec.hop_length, original_rate
+    return Header(codec.name, codec.fingerprint[:8], *rates, bits, gain=round(100 * gain_db))
 
 
 def encode_file(
@@ -64,6 +68,7 @@ def encode_file(
     n_quantizers: int | None = None,
     pieces: Pieces = Pieces(),
     *,
+    gain_db: float | None = None,
     progress: Progress | None = None,
 ) -> Done:
     """Encode an audio file into an `.esd` stream.
@@ -71,24 +76,32 @@ def encode_file(
     Of a file that is damaged or shorter than it states, what decodes is coded; `Done.problems` says so.
 
     Args:
+        source: a file; what is open must be able to seek, unless `gain_db` is given.
+        n_quantizers: codebooks to use. Default: all.
+        gain_db: by which the audio is amplified before, in hundredths of a dB; the file keeps it, and decoding takes it
+            back. Default: what brings the recording to the codec's level, for which it is read twice.
         progress: is called after each piece.
 
     Raises:
         AudioFileError: the source is no readable audio.
+        BitstreamError: no `.esd` file can hold this sample rate or gain.
         ValueError: `n_quantizers` is not of this model.
     """
     spent = 0.0
     stated = stated_seconds(source) if progress is not None else None
     problems: list[str] = []
+    gain_db = _gain_of(source) if gain_db is None else round(gain_db, 2)
     with opened(source, problems=problems) as (rate, blocks):
-        writer = Writer(target, header_of(codec, n_quantizers, rate))
+        writer = Writer(target, header_of(codec, n_quantizers, rate, gain_db))
         stream = codec.stream_encoder(
-            rate, n_quantizers=n_quantizers, chunk_seconds=pieces.chunk_seconds, batch_seconds=pieces.batch_seconds
+            rate,
+            n_quantizers=n_quantizers,
+            gain_db=gain_db,
+            chunk_seconds=pieces.chunk_seconds,
+            batch_seconds=pieces.batch_seconds,
         )
         n_samples = 0
-        for piece in _gathered(blocks, round(pieces.seconds * rate)):
-            if not np.isfinite(piece).all():
-                raise AudioFileError(f"{getattr(source, 'name', source)}: contains NaN or infinite samples")
+        for piece in _gathered(_finite(source, blocks), round(pieces.seconds * rate)):
             n_samples += len(piece)
             started = time.perf_counter()
             codes = stream.push(torch.from_numpy(piece).to(codec.device))[0].cpu().numpy()
@@ -102,6 +115,25 @@ def encode_file(
         writer.write(codes)
         writer.finish(n_samples)
     return Done(n_samples / rate, spent, writer.n_frames, writer.n_bytes, problems)
+
+
+def _gain_of(source: str | Path | BinaryIO) -> float:
+    """What brings a recording to the codec's level, in dB; a stream is then where it was."""
+    start = None if isinstance(source, str | Path) else source.tell()
+    with opened(source) as (rate, blocks):
+        meter = LoudnessMeter(rate)
+        for block in _finite(source, blocks):
+            meter.push(block)
+    if start is not None and not isinstance(source, str | Path):
+        source.seek(start)
+    return meter.gain_db
+
+
+def _finite(source: str | Path | BinaryIO, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise AudioFileError(f"{getattr(source, 'name', source)}: contains NaN or infinite samples")
+        yield block
 
 
 def _gathered(blocks: Iterator[Waveform], size: int) -> Iterator[Waveform]:
@@ -135,13 +167,15 @@ def decode_file(
     Args:
         source: a file, or a pipe, which cannot be recovered.
         sink: from the rate and the number of samples (None: not known yet) to what takes them.
-        sample_rate: Hz of what comes out. Default: that of the recording.
+        sample_rate: Hz of what comes out, 1,000 to 1,000,000. Default: that of the recording.
         recover: decode what is whole of a damaged file; damaged seconds are silent.
         progress: is called after each piece.
 
     Raises:
         BitstreamError: this is no `.esd` file, it is damaged, or (WrongModel) it is of another model.
+        ValueError: the sample rate is not what is said above.
     """
+    check_output_rate(sample_rate)
     problems: list[str] = []
     if source.seekable():
         reader: Reader | PipeReader = Reader(source, recover=recover)
@@ -151,8 +185,7 @@ def decode_file(
         reader = PipeReader(source)
     header = reader.header
     header.check_model(codec.name, codec.fingerprint)
-    if header.bits != header_of(codec, len(header.bits), header.original_rate).bits:
-        raise BitstreamError(f"codes of {header.bits} bits are not those of {codec.name!r}, though it says so")
+    header.check_sizes(codec.sample_rate, codec.hop_length, codec.codebook_sizes)
     rate = sample_rate or header.original_rate
 
     def length() -> int | None:
@@ -161,7 +194,7 @@ def decode_file(
         return -(-reader.original_samples * rate // header.original_rate)
 
     resampler = None if rate == codec.sample_rate else Resampler(codec.sample_rate, rate)
-    decoder = _Decoding(codec, pieces)
+    decoder = _Decoding(codec, pieces, header.gain_db)
     given = 0
     with sink(rate, length()) as write:
 
@@ -181,18 +214,27 @@ def decode_file(
             give(resampler.finish())
         total = length()
         assert total is not None
-        if given < total:  # what was cut off
-            give(np.zeros(total - given, np.float32))
+        while given < total:  # what was cut off
+            give(np.zeros(min(total - given, SILENCE), np.float32))
     assert reader.original_samples is not None
     seconds = reader.original_samples / header.original_rate
     return Done(seconds, decoder.seconds, decoder.frames, problems=problems + decoder.problems)
 
 
+def check_output_rate(sample_rate: int | None) -> None:
+    """
+    Raises:
+        ValueError: nothing is decoded to this rate.
+    """
+    if sample_rate is not None and not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise ValueError(f"sample_rate={sample_rate} must be {MIN_RATE} to {MAX_RATE} Hz, such as 16000")
+
+
 class _Decoding:
     """Blocks to audio at the codec's rate. Lost blocks are silence, and what is between them is decoded by itself."""
 
-    def __init__(self, codec: ESDCodec, pieces: Pieces) -> None:
-        self.codec, self.pieces = codec, pieces
+    def __init__(self, codec: ESDCodec, pieces: Pieces, gain_db: float) -> None:
+        self.codec, self.pieces, self.gain_db = codec, pieces, gain_db
         self.size = max(1, round(pieces.seconds * codec.frame_rate))  # frames
         self.seconds, self.frames = 0.0, 0
         self.problems: list[str] = []
@@ -217,7 +259,7 @@ class _Decoding:
 
     def _stream(self) -> StreamDecoder:
         return self.codec.stream_decoder(
-            chunk_seconds=self.pieces.chunk_seconds, batch_seconds=self.pieces.batch_seconds
+            gain_db=self.gain_db, chunk_seconds=self.pieces.chunk_seconds, batch_seconds=self.pieces.batch_seconds
         )
 
     def _rest(self, stream: "StreamDecoder | None", waiting: list[np.ndarray]) -> Iterator[Waveform]:

@@ -30,6 +30,7 @@ def describe(file: Path, *, check: bool = False) -> dict[str, Any]:
         "seconds": reader.duration,
         "original_rate": header.original_rate,
         "original_samples": reader.original_samples,
+        "gain_db": header.gain_db,
         "sample_rate": header.sample_rate,
         "frame_rate": header.frame_rate,
         "frames": reader.n_frames,
@@ -48,6 +49,7 @@ def table(facts: dict[str, Any]) -> str:
         "file": facts["file"],
         "model": f"{facts['model']} (fingerprint {facts['fingerprint']})",
         "audio": f"{facts['seconds']:.3f} s, {facts['original_samples']} samples at {facts['original_rate']} Hz",
+        "gain": f"{facts['gain_db']:+.2f} dB before encoding, taken back by decoding" if facts["gain_db"] else "none",
         "decodes to": f"{facts['sample_rate']} Hz",
         "codes": f"{facts['codebooks']} codebooks of {', '.join(map(str, facts['bits']))} bits, {facts['frames']} "
         f"frames, {facts['frame_rate']:g} a second: {facts['bitrate']:.0f} bit/s",

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
@@ -100,6 +101,7 @@ class Encode(ModelTask):
 
     n_quantizers: int | None  # None: all
     format: str
+    gain_db: float | None = None  # None: what brings each file to the codec's level; arrays can't keep that
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -118,13 +120,15 @@ class Encode(ModelTask):
     def run(self, source: Path, targets: list[Path]) -> Facts:
         from .coding import encode_file
 
+        gain_db = self.gain_db if self.format == "esd" else self.gain_db or 0.0
+        encode = partial(encode_file, gain_db=gain_db, progress=self.progress)
         with output(targets[0]) as target, _seekable(source) as audio:
             if self.format == "esd":
-                done = encode_file(self.codec, audio, target, self.n_quantizers, self.pieces, progress=self.progress)
+                done = encode(self.codec, audio, target, self.n_quantizers, self.pieces)
                 size = done.bytes
             else:
                 coded, array = io.BytesIO(), io.BytesIO()
-                done = encode_file(self.codec, audio, coded, self.n_quantizers, self.pieces, progress=self.progress)
+                done = encode(self.codec, audio, coded, self.n_quantizers, self.pieces)
                 codes = Reader(coded).read()
                 narrow = codes.astype(np.min_scalar_type(-max(self.codec.codebook_sizes)))  # int16 for 14 bit
                 np.save(array, narrow)
@@ -183,6 +187,7 @@ class Roundtrip(ModelTask):
 
     n_quantizers: int | None  # None: all
     picture: bool
+    gain_db: float | None = None  # None: what brings each file to the codec's level
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -208,14 +213,24 @@ class Roundtrip(ModelTask):
 
         with ExitStack() as stack:
             decoded, coded, *picture = (stack.enter_context(whole_file(target)) for target in targets)
-            encoding = encode_file(self.codec, source, coded, self.n_quantizers, self.pieces, progress=self.progress)
+            encoding = encode_file(
+                self.codec,
+                source,
+                coded,
+                self.n_quantizers,
+                self.pieces,
+                gain_db=self.gain_db,
+                progress=self.progress,
+            )
             rate = self.codec.sample_rate
             sink = sink_into(decoded, "wav")
             decoding = decode_file(
                 self.codec, coded, sink, sample_rate=rate, pieces=self.pieces, progress=self.progress
             )
             if picture:
-                self._draw(source, picture[0], "png", torch.from_numpy(Reader(coded).read())[None])
+                reader = Reader(coded)
+                codes = torch.from_numpy(reader.read())[None]
+                self._draw(source, picture[0], "png", codes, reader.header.gain_db)
         return Facts(
             encoding.audio_seconds,
             encoding.bytes,
@@ -224,23 +239,28 @@ class Roundtrip(ModelTask):
             encoding.problems + decoding.problems,
         )
 
-    def _draw(self, source: Path, picture: BinaryIO, format: str, codes: torch.Tensor | None = None) -> None:
+    def _draw(
+        self, source: Path, picture: BinaryIO, format: str, codes: torch.Tensor | None = None, gain_db: float = 0.0
+    ) -> None:
         import torch
 
         from ..audio import read
         from ..evaluation.plot import plot  # matplotlib is needed for nothing else
+        from ..loudness import gain_for
 
-        waveform, _ = read(source, self.codec.sample_rate)
+        waveform, rate = read(source, self.codec.sample_rate)
         if codes is None:
-            codes = self.codec.encode(torch.from_numpy(waveform).to(self.codec.device), n_quantizers=self.n_quantizers)
+            gain_db = gain_for(waveform, rate) if self.gain_db is None else self.gain_db
+            codes = self.codec.encode(waveform, n_quantizers=self.n_quantizers, gain_db=gain_db)
         codes = codes.to(self.codec.device)
         with torch.no_grad():
             decoded, subband, _ = self.codec.decode_latent(self.codec.dequantize(codes))
+        gain = 10 ** (gain_db / 20)
         plot(
             picture,
             waveform,
-            decoded[0, 0, : len(waveform)].cpu().numpy(),
-            subband[0, 0].float().cpu().numpy(),
+            (decoded[0, 0, : len(waveform)] / gain).cpu().numpy(),
+            (subband[0, 0].float() / gain).cpu().numpy(),
             codes[0].cpu().numpy(),
             self.codec.codebook_sizes,
             self.codec.sample_rate,

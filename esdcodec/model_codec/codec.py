@@ -21,6 +21,7 @@ from .inputs import (
     Audio,
     check_audio,
     check_codes,
+    check_gain,
     check_integer,
     check_lengths,
     check_n_quantizers,
@@ -333,6 +334,7 @@ class ESDCodec(nn.Module):
         *,
         n_quantizers: int | None = None,
         lengths: Tensor | Sequence[int] | None = None,
+        gain_db: float = 0.0,
         chunk_seconds: float = CHUNK_SECONDS,
         batch_seconds: float | None = None,
     ) -> Tensor:
@@ -346,6 +348,8 @@ class ESDCodec(nn.Module):
             lengths: ``[B]``, samples of `audio` that belong to each item of a padded batch. Each item then gets the
                 codes that it gets alone: items of equal length go through the network together, so a batch sorted
                 into few lengths is the fast one.
+            gain_db: amplification before encoding, -60 to 60 dB, for `decode` to take back. `esdcodec.gain_for` tells
+                what quiet and loud recordings need to be coded as well as others.
             chunk_seconds: longer audio goes through the network in chunks of so many seconds, each with the context
                 that the network's layers reach, so that the codes are those of one pass and memory is bounded.
             batch_seconds: seconds of chunks that go through together. Default: one chunk.
@@ -358,6 +362,7 @@ class ESDCodec(nn.Module):
         """
         n = check_n_quantizers(n_quantizers, self.n_codebooks)
         waveform = check_audio(audio, self.device)
+        gain = check_gain(gain_db)
         samples = check_lengths(lengths, waveform)
         rate = check_sample_rate(sample_rate, self.sample_rate)
         items = [self._resample(item[..., :length], rate) for item, length in zip(waveform.split(1), samples)]
@@ -366,7 +371,8 @@ class ESDCodec(nn.Module):
         for group in equal(frames):
             batch = torch.cat([F.pad(items[i], (0, frames[i] * self.hop_length - items[i].shape[-1])) for i in group])
             pipeline = encoding(self, n, **self._chunks(chunk_seconds, batch_seconds))
-            codes[group, :, : frames[group[0]]] = pipeline.run(self.inference_form(), framed(batch, self.hop_length))
+            encoded = pipeline.run(self.inference_form(), framed(batch.mul_(gain), self.hop_length))
+            codes[group, :, : frames[group[0]]] = encoded
         return codes
 
     @torch.no_grad()
@@ -375,6 +381,7 @@ class ESDCodec(nn.Module):
         codes: Tensor,
         *,
         length: int | None = None,
+        gain_db: float = 0.0,
         chunk_seconds: float = CHUNK_SECONDS,
         batch_seconds: float | None = None,
     ) -> Tensor:
@@ -384,15 +391,17 @@ class ESDCodec(nn.Module):
             codes: ``[B, n, L]`` integers, of the first n codebooks, on the model's device. Frames of -1 at the end of
                 an item are padding: the item is decoded as if alone, and zeros follow.
             length: samples to return, at most `hop_length` · L. Default: all of them.
+            gain_db: what `encode` was given; the audio is divided by it.
             chunk_seconds, batch_seconds: as `encode` takes them.
 
         Returns:
-            Audio ``[B, 1, T]``, float32, in [-1, 1].
+            Audio ``[B, 1, T]``, float32, in [-1, 1] before it is divided by the gain.
 
         Raises:
             ValueError: the codes are not what is said above; the message says what to do.
         """
         codes, frames = check_codes(codes, self.codebook_sizes, self.device)
+        gain = check_gain(gain_db)
         total = codes.shape[-1] * self.hop_length
         if length is not None:
             advice = f"but these codes hold 1 to {total} samples; leave it out to get them all"
@@ -403,28 +412,32 @@ class ESDCodec(nn.Module):
                 pipeline = decoding(self, **self._chunks(chunk_seconds, batch_seconds))
                 decoded = pipeline.run(self.inference_form(), codes[group, :, :n_frames])
                 audio[group, :, : n_frames * self.hop_length] = unframed(decoded)
-        return audio[..., :length]
+        return audio[..., :length].div_(gain)
 
     def stream_encoder(
         self,
         sample_rate: int | None = None,
         *,
         n_quantizers: int | None = None,
+        gain_db: float = 0.0,
         chunk_seconds: float = CHUNK_SECONDS,
         batch_seconds: float | None = None,
     ) -> StreamEncoder:
         """For audio that comes in pieces, at `sample_rate` Hz (default: the model's): `push` each, then `finish`.
 
+        All pieces get the gain that is given here, as by `encode`.
+
         Codes come as soon as the context allows, `look_ahead_ms` after their frame. Every call runs the network over
         the context anew, so pieces of a second cost much less than pieces of a frame.
         """
-        return StreamEncoder(self, sample_rate, n_quantizers, **self._chunks(chunk_seconds, batch_seconds))
+        chunks = self._chunks(chunk_seconds, batch_seconds)
+        return StreamEncoder(self, sample_rate, n_quantizers, check_gain(gain_db), **chunks)
 
     def stream_decoder(
-        self, *, chunk_seconds: float = CHUNK_SECONDS, batch_seconds: float | None = None
+        self, *, gain_db: float = 0.0, chunk_seconds: float = CHUNK_SECONDS, batch_seconds: float | None = None
     ) -> StreamDecoder:
         """For codes that come in pieces: `push` each, then `finish`. Samples come as soon as the context allows."""
-        return StreamDecoder(self, **self._chunks(chunk_seconds, batch_seconds))
+        return StreamDecoder(self, check_gain(gain_db), **self._chunks(chunk_seconds, batch_seconds))
 
     def _chunks(self, chunk_seconds: float, batch_seconds: float | None) -> dict[str, int]:
         """Frames of a chunk, and chunks of a batch."""

@@ -15,6 +15,8 @@ ALIKE = 0.8  # correlation; that of two recordings of speech is about 0
 FEW_SAMPLES = 2400  # too few to tell
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
 
+MAX_GAIN_DB = 60
+
 Audio = Any  # torch.Tensor or numpy.ndarray, [T], [B, T] or [B, 1, T]
 
 
@@ -102,6 +104,17 @@ def check_sample_rate(sample_rate: int | None, default: int) -> int:
     if sample_rate is None:
         return default
     return check_integer(sample_rate, "sample_rate", 1, None, "must be a positive whole number of Hz, such as 16000")
+
+
+def check_gain(gain_db: float) -> float:
+    """A gain in dB as a factor."""
+    try:
+        right = -MAX_GAIN_DB <= gain_db <= MAX_GAIN_DB
+    except TypeError:
+        right = False
+    if not right:
+        raise ValueError(f"gain_db={gain_db!r} must be a number of dB from -{MAX_GAIN_DB} to {MAX_GAIN_DB}")
+    return float(10 ** (float(gain_db) / 20))
 
 
 def check_lengths(lengths: Tensor | Sequence[int] | None, audio: Tensor) -> list[int]:

@@ -42,8 +42,15 @@ class StreamEncoder(_Stream):
     """Encodes audio that comes in pieces; made by `ESDCodec.stream_encoder`. The codes are those of `encode`."""
 
     def __init__(
-        self, codec: ESDCodec, sample_rate: int | None, n_quantizers: int | None, chunk_frames: int, batch: int
+        self,
+        codec: ESDCodec,
+        sample_rate: int | None,
+        n_quantizers: int | None,
+        gain: float,
+        chunk_frames: int,
+        batch: int,
     ) -> None:
+        self.gain = gain  # a factor
         self.n_quantizers = check_n_quantizers(n_quantizers, codec.n_codebooks)
         super().__init__(codec, encoding(codec, self.n_quantizers, chunk_frames=chunk_frames, batch=batch))
         rate = check_sample_rate(sample_rate, codec.sample_rate)
@@ -92,7 +99,8 @@ class StreamEncoder(_Stream):
         whole = audio.shape[-1] if last else audio.shape[-1] // hop * hop
         self.pending = audio[..., whole:].clone()
         audio = torch.nn.functional.pad(audio[..., :whole], (0, -whole % hop))
-        codes = self.pipeline.push(self.codec.inference_form(), framed(audio, hop) if whole else None, last)
+        frames = framed(audio, hop) * self.gain if whole else None
+        codes = self.pipeline.push(self.codec.inference_form(), frames, last)
         if codes is None:
             return torch.empty(audio.shape[0], self.n_quantizers, 0, dtype=torch.int64, device=audio.device)
         return codes
@@ -101,7 +109,8 @@ class StreamEncoder(_Stream):
 class StreamDecoder(_Stream):
     """Decodes codes that come in pieces; made by `ESDCodec.stream_decoder`. The samples are those of `decode`."""
 
-    def __init__(self, codec: ESDCodec, chunk_frames: int, batch: int) -> None:
+    def __init__(self, codec: ESDCodec, gain: float, chunk_frames: int, batch: int) -> None:
+        self.gain = gain  # a factor
         super().__init__(codec, decoding(codec, chunk_frames=chunk_frames, batch=batch))
         self.shape: tuple[int, int] | None = None  # items and codebooks
 
@@ -136,4 +145,4 @@ class StreamDecoder(_Stream):
         if frames is None:
             assert self.shape is not None
             return torch.empty(self.shape[0], 1, 0, dtype=torch.float32, device=self.codec.device)
-        return unframed(frames)
+        return unframed(frames) / self.gain

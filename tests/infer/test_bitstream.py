@@ -3,6 +3,7 @@
 import contextlib
 import io
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,10 +54,11 @@ def piped(data):
     sizes=st.lists(st.integers(0, 70), min_size=1, max_size=5),
     rate=st.sampled_from([8000, 16000, 22050, 24000, 44100]),
     block_frames=st.sampled_from([1, 8, 32, 255]),
+    gain=st.integers(-6000, 6000),
 )
 @settings(deadline=None)
-def test_what_is_written_is_read(bits, n_frames, sizes, rate, block_frames):
-    header = Header("models/ñ", b"12345678", 24000, 960, rate, tuple(bits), block_frames)
+def test_what_is_written_is_read(bits, n_frames, sizes, rate, block_frames, gain):
+    header = Header("models/ñ", b"12345678", 24000, 960, rate, tuple(bits), block_frames, gain)
     codes, stream = codes_of(n_frames, bits), io.BytesIO()
     writer, place = Writer(stream, header), 0
     for size in sizes:
@@ -107,8 +109,46 @@ def test_codebooks_are_dropped_without_decoding():
     codes, stream = codes_of(77), io.BytesIO()
     transcode(Reader(io.BytesIO(written(codes))), stream, 2)
     assert stream.getvalue() == written(codes[:2], Header("25hz_nano", b"\x01" * 8, 24000, 960, 16000, (14, 10)))
+    amplified = replace(HEADER, gain=-1234)
+    transcode(Reader(io.BytesIO(written(codes, amplified))), stream := io.BytesIO(), 1)
+    assert Reader(stream).header == replace(amplified, bits=(14,))
     with pytest.raises(ValueError, match="1 to 3"):
         transcode(Reader(io.BytesIO(written(codes))), io.BytesIO(), 4)
+
+
+def as_version_1(data):
+    """The file as the first version of the format had it: without a gain."""
+    end = len(HEADER.to_bytes())
+    header = data[:4] + b"\x01" + data[5:26] + data[28 : end - 4]
+    return header + zlib.crc32(header).to_bytes(4, "big") + data[end:]
+
+
+def test_version_1_is_still_read():
+    data = as_version_1(written(codes_of(40)))
+    reader = Reader(io.BytesIO(data))
+    assert reader.header == HEADER
+    np.testing.assert_array_equal(reader.read(), codes_of(40))
+    np.testing.assert_array_equal(piped(data)[0], codes_of(40))
+    transcode(reader, stream := io.BytesIO(), 3)
+    assert stream.getvalue() == written(codes_of(40))
+
+
+class TestModelName:
+    @pytest.mark.parametrize("name", ["é" * 200, "日" * 100, "a" + "🙂" * 80], ids=["2 bytes", "3 bytes", "4 bytes"])
+    def test_a_long_one_is_cut_between_characters(self, name):
+        header = replace(HEADER, model=name)
+        read = Reader(io.BytesIO(written(codes_of(3), header))).header.model
+        assert name.startswith(read)
+        assert 252 <= len(read.encode()) <= 255
+
+    def test_one_that_was_cut_within_a_character_is_read(self):
+        header = HEADER.to_bytes()
+        broken = header[:-4].replace(b"25hz_nano", b"25hz_na\xe6\x97")
+        data = broken + zlib.crc32(broken).to_bytes(4, "big") + written(codes_of(3))[len(header) :]
+        assert Reader(io.BytesIO(data)).header.model == "25hz_na\ufffd"
+
+    def test_one_that_is_no_text_is_written(self):
+        assert Reader(io.BytesIO(written(codes_of(3), replace(HEADER, model="a\udcff")))).header.model == "a?"
 
 
 def test_a_crash_loses_the_last_block_at_most():
@@ -161,7 +201,7 @@ class TestDamage:
         with pytest.raises(BitstreamError, match=r"no \.esd file"):
             read_header(io.BytesIO(b"RIFF....WAVE"))
         newer = bytearray(HEADER.to_bytes())
-        newer[4] = 2
+        newer[4] = 3
         with pytest.raises(BitstreamError, match="upgrade"):
             read_header(io.BytesIO(newer))
 
