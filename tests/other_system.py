@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 _TAKE_AWAY = """
-import builtins, multiprocessing, os, signal, sys
+import builtins, multiprocessing, os, signal, sys, warnings
 
 for name in ("SIGUSR1", "SIGUSR2", "SIGKILL", "SIGHUP", "pthread_sigmask", "sigwait", "sigwaitinfo", "sigtimedwait",
              "pthread_kill", "setitimer"):
@@ -27,7 +27,16 @@ def register_at_fork(**functions):  # torch has it everywhere but where the syst
         raise AttributeError("register_at_fork")
     register(**functions)
 
+open_file = os.open
+
+def open_no_folder(path, *rest, **more):
+    if os.path.isdir(path) and sys._getframe(1).f_globals["__name__"].startswith("esdcodec"):
+        raise PermissionError(13, "Permission denied", str(path))
+    return open_file(path, *rest, **more)
+
 builtins.__import__ = find_module
+os.open = open_no_folder
+warnings.filterwarnings("error", category=EncodingWarning, module="esdcodec")  # text is not UTF-8 everywhere
 os.register_at_fork = register_at_fork
 multiprocessing.set_start_method("spawn")
 """
@@ -38,4 +47,9 @@ def without_posix(folder: Path) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(_TAKE_AWAY)
     root = Path(__file__).parents[1]
-    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{folder}{os.pathsep}{root}",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNDEFAULTENCODING": "1",
+    }

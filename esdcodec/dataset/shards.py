@@ -28,7 +28,9 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
     elif name.endswith(ARCHIVES) and path.exists():
         found = [str(path)]
     elif path.is_file():
-        found = [shard for line in path.read_text().splitlines() for shard in _list_entry(line.strip(), path)]
+        found = [
+            shard for line in path.read_text(encoding="utf-8").splitlines() for shard in _list_entry(line.strip(), path)
+        ]
     else:
         found = []
         for pattern in webdataset.shardlists.expand_urls(name):

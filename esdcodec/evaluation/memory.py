@@ -36,7 +36,7 @@ def peak_memory(device: torch.device | None = None) -> Iterator[Peak]:
 
 
 def _kilobytes(name: str) -> int:
-    for line in _STATUS.read_text().splitlines():
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     raise OSError(f"{_STATUS} says no {name}")

@@ -80,7 +80,9 @@ def _fresh(partial: Path) -> None:
 def _finish(partial: Path, final: Path, state: dict[str, Any]) -> None:
     """Put down what belongs to it, make sure that it is on the disk, and give it its name."""
     files = {path.name: [path.stat().st_size, _crc32(path)] for path in sorted(partial.iterdir())}
-    (partial / STATE_FILE).write_text(json.dumps({"format": FORMAT, "files": files, **state}, indent=1))
+    (partial / STATE_FILE).write_text(
+        json.dumps({"format": FORMAT, "files": files, **state}, indent=1), encoding="utf-8"
+    )
     for path in (*partial.iterdir(), partial):
         _sync(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -89,7 +91,13 @@ def _finish(partial: Path, final: Path, state: dict[str, Any]) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or the names in a folder, are on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return  # Windows opens no folders
+        raise
     try:
         os.fsync(descriptor)
     finally:
@@ -140,7 +148,7 @@ def best(folder: Path) -> Path | None:
 
 def _score(checkpoint: Path) -> float | None:
     try:
-        return json.loads((checkpoint / STATE_FILE).read_text()).get("score")
+        return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")).get("score")
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -186,7 +194,7 @@ def _verify(checkpoint: Path, networks: dict[str, Any]) -> dict[str, Any]:
     """The state of a checkpoint, whose files are whole and whose networks are those."""
     way_out = _way_out(checkpoint)
     try:
-        state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
+        state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
         found, files, saved = state.get("format"), state.get("files"), state.get("networks")
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint} is no whole checkpoint ({error}): {way_out}") from error

@@ -173,7 +173,7 @@ class Run:
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(OmegaConf.create(self.config), self.folder / "config.yaml")
-            (self.folder / "environment.json").write_text(json.dumps(self.environment, indent=1))
+            (self.folder / "environment.json").write_text(json.dumps(self.environment, indent=1), encoding="utf-8")
         self.write_status("running")
         self._start_trackers()
         try:
@@ -283,7 +283,7 @@ def git_revision() -> str | None:
     """Commit of the working tree that this code is in, marked `-dirty` where it differs; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()
