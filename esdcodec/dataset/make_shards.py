@@ -88,7 +88,8 @@ def write_shards(
         else:
             shards = _publish_after(written, old, folder, name)
         listed = Path(partial) / "list"
-        listed.write_text("".join(f"{shard.resolve()}\n" for shard in sorted(folder.glob(f"{name}-[0-9]*.tar"))))
+        lines = (f"{shard.resolve()}\n" for shard in sorted(folder.glob(f"{name}-[0-9]*.tar")))
+        listed.write_text("".join(lines), encoding="utf-8")
         _publish(listed, folder / f"{name}.list")
     return shards
 

@@ -65,13 +65,13 @@ class Status:
 
     def read(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.file.read_text()))
+            return dict(json.loads(self.file.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
     def _write(self, content: dict[str, Any]) -> None:
         unfinished = self.file.with_name(f".status.json.{_rank()}.partial")
-        attempt(lambda: unfinished.write_text(json.dumps(content)))
+        attempt(lambda: unfinished.write_text(json.dumps(content), encoding="utf-8"))
         attempt(lambda: os.replace(unfinished, self.file))
 
 
