@@ -190,7 +190,8 @@ def _that_speak(workers: list[_Worker]) -> list[_Worker]:
 def _cause(exitcode: int | None) -> str:
     if exitcode is None or exitcode >= 0:
         return f"the process that worked on it ended with exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
+    known = {each.value: each.name for each in signal.Signals}
+    name = known.get(-exitcode, f"signal {-exitcode}")  # real-time signals have none
     return f"the process that worked on it was killed ({name})" + (
         ": too little memory? Try fewer --jobs" if name == "SIGKILL" else ""
     )

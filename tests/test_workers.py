@@ -42,6 +42,8 @@ def work(job):
     if job == "killed once" and not Path(FOLDER, "once").exists():
         Path(FOLDER, "once").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "killed by a signal without a name":
+        os.kill(os.getpid(), signal.SIGRTMIN + 1)
     if job == "ends":
         os._exit(3)
     if job == "raises":
@@ -60,12 +62,21 @@ def outcomes(jobs, *args, n_processes=2, start=begin):
 
 
 def test_what_one_job_does_is_no_other_jobs_outcome(tmp_path):
-    harmful = ["killed", "killed once", "ends", "raises", "awkward", "cannot travel"]
+    harmful = [
+        "killed",
+        "killed once",
+        "killed by a signal without a name",
+        "ends",
+        "raises",
+        "awkward",
+        "cannot travel",
+    ]
     found = outcomes([1, 2, *harmful, 3, 4, 5], str(tmp_path))
     assert [found[i] for i in range(1, 6)] == [2, 4, 6, 8, 10]
     assert isinstance(found["killed"], WorkerDied)
     assert "SIGKILL" in str(found["killed"])
     assert found["killed once"] == 2 * "killed once"
+    assert "(signal " in str(found["killed by a signal without a name"])
     assert isinstance(found["ends"], WorkerDied)
     assert "exit code 3" in str(found["ends"])
     assert str(found["raises"]) == "not as it should be"
