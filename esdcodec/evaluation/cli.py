@@ -93,6 +93,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from ..infer.files import printable
     from .evaluate import Evaluator, evaluate_files, references_below
     from .metrics import installed_scorers
     from .report import Report
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     files, left_out = references_below(args.folder, without=args.output)
     for line in left_out:
-        print(f"left out   {line}", file=sys.stderr)
+        print(f"left out   {printable(line)}", file=sys.stderr)
     if not files:
         raise ValueError(f"no audio files below {args.folder}")
     scorers, missing = installed_scorers(settings.metrics)
@@ -126,8 +127,8 @@ def run(args: argparse.Namespace) -> int:
         print(report.text())
         print(f"{len(files)} files; scores of each, intervals and usage: {args.output}")
     for line in report.warnings:
-        print(f"warning    {line}", file=sys.stderr)
+        print(f"warning    {printable(line)}", file=sys.stderr)
     failures = [failure for evaluation in evaluations for failure in evaluation.failures]
     for failure in failures:
-        print(f"failed     {failure.system} on {failure.file}: {failure.reason}", file=sys.stderr)
+        print(printable(f"failed     {failure.system} on {failure.file}: {failure.reason}"), file=sys.stderr)
     return 1 if failures or not report.results else 0
