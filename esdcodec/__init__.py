@@ -12,20 +12,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audio import AudioFileError
+    from .codec import load
+    from .errors import ESDCodecError
+    from .infer.bitstream import BitstreamError
     from .infer.compat import Inference, get_model
     from .loudness import gain_for
     from .model_codec.codec import ESDCodec
-    from .pretrained import load
+    from .weights import ModelNotFoundError, WeightsError
 
 __version__ = "0.1.0"
-__all__ = ["ESDCodec", "Inference", "gain_for", "get_model", "load"]
+__all__ = [
+    "AudioFileError",
+    "BitstreamError",
+    "ESDCodec",
+    "ESDCodecError",
+    "Inference",
+    "ModelNotFoundError",
+    "WeightsError",
+    "gain_for",
+    "get_model",
+    "load",
+]
 
 _HOME = {
     "ESDCodec": ".model_codec.codec",
-    "load": ".pretrained",
+    "load": ".codec",
     "gain_for": ".loudness",
     "get_model": ".infer.compat",
     "Inference": ".infer.compat",
+    "ESDCodecError": ".errors",
+    "AudioFileError": ".audio",
+    "BitstreamError": ".infer.bitstream",
+    "ModelNotFoundError": ".weights",
+    "WeightsError": ".weights",
 }
 
 

@@ -77,7 +77,7 @@ def _level(power: Any) -> Any:
     return 10 * np.log10(power)
 
 
-def _histogram(powers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _histogram(powers: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
     """How many blocks of each level there are, and their power; silent ones are left out."""
     levels = _level(np.maximum(powers, 1e-20))
     loud = levels > ABSOLUTE_GATE

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .codec import load
 from .model_codec import ESDCodec
 from .model_codec.condition import InverseSTFT, SpectrumHead
 from .model_codec.inference import FOLDED, Rules, rewritten
-from .pretrained import load
 
 OPSET = 17
 

@@ -41,13 +41,15 @@ def test_the_demonstration_needs_no_matplotlib_and_a_picture_says_so(tmp_path, a
 def test_all_names_are_there():
     import esdcodec
 
-    assert {name for name in esdcodec.__all__ if getattr(esdcodec, name)} == {
+    assert {name for name in esdcodec.__all__ if getattr(esdcodec, name)} >= {
         "ESDCodec",
         "Inference",
         "gain_for",
         "get_model",
         "load",
     }
+    for name in ("AudioFileError", "BitstreamError", "ModelNotFoundError", "WeightsError"):
+        assert issubclass(getattr(esdcodec, name), esdcodec.ESDCodecError)
     assert "load" in dir(esdcodec)
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         esdcodec.other  # noqa: B018

@@ -29,7 +29,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
     (tmp_path / "esdcodec").symlink_to(ROOT / "esdcodec")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("esdcodec.pretrained.best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("esdcodec.codec.best_device", lambda: torch.device("cpu"))
     namespace: dict[str, object] = {}
     quickstart, ragged, stream = blocks("python")
     exec(quickstart, namespace)

@@ -1,5 +1,7 @@
 """What is raised for a file that is no audio."""
 
+from ..errors import ESDCodecError
 
-class AudioFileError(ValueError):
+
+class AudioFileError(ESDCodecError, ValueError):
     """A file could not be read or written as audio; the message names it and says why."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..audio import FolderContent, Waveform, audio_files
-from ..pretrained import load
+from ..codec import load
 from ..workers import in_processes
 from .alignment import delay_ms
 from .metrics import METRICS, Scorer, load_metric, metric_version

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ESDCodecError
+
 Codes = NDArray[np.int64]  # [n, L]
 
 MAGIC, VERSION = b"ESDC", 2
@@ -34,7 +36,7 @@ _END = struct.Struct(">BQ")
 END_BYTES = _END.size + _CRC.size
 
 
-class BitstreamError(ValueError):
+class BitstreamError(ESDCodecError, ValueError):
     """A file is no whole `.esd` file; the message says what is wrong, and where."""
 
 

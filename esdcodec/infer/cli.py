@@ -379,7 +379,7 @@ def run_plot(args: argparse.Namespace) -> int:
 
 
 def run_download(args: argparse.Namespace) -> int:
-    from ..pretrained import find
+    from ..weights import find
 
     for model in args.models:
         print(f"{model:12} {find(model, args.revision)}")

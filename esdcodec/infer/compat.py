@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..codec import load
 from ..model_codec.codec import ESDCodec
-from ..pretrained import BUNDLED, PUBLISHED, load
+from ..weights import BUNDLED, PUBLISHED
 
 
 def get_model(model_id: str = "25hz_v1", path: str | Path | None = None) -> ESDCodec:

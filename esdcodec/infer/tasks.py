@@ -82,7 +82,7 @@ class ModelTask(Task):
     def start(self, threads: int | None) -> None:
         import torch
 
-        from ..pretrained import load
+        from ..codec import load
         from .coding import Pieces
 
         if threads:

@@ -21,6 +21,7 @@ from .inputs import (
     Audio,
     check_audio,
     check_codes,
+    check_config,
     check_gain,
     check_integer,
     check_lengths,
@@ -106,13 +107,12 @@ class ESDCodec(nn.Module):
             if name not in ("self", "__class__")
         }
         super().__init__()
+        check_config(self.config)
         if math.prod(encoder_rates) != math.prod(decoder_rates):
             raise ValueError(
                 f"encoder_rates {list(encoder_rates)} and decoder_rates {list(decoder_rates)} must have the same "
                 f"product, but {math.prod(encoder_rates)} != {math.prod(decoder_rates)}"
             )
-        if sample_rate < 1:
-            raise ValueError(f"sample_rate={sample_rate} must be a positive number of Hz")
         self.sample_rate = sample_rate
         self.hop_length = math.prod(encoder_rates)
         self.subband_hop_length = math.prod(decoder_rates[:-1])
@@ -462,19 +462,19 @@ class ESDCodec(nn.Module):
     @classmethod
     def from_pretrained(cls, source: str | Path, **kwargs: Any) -> "ESDCodec":
         """A trained codec by name, folder, file or Hub id: see `esdcodec.load`."""
-        from ..pretrained import load
+        from ..codec import load
 
         return load(source, **kwargs)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`: see `esdcodec.pretrained.save`."""
-        from ..pretrained import save
+        """Write `config.json` and `model.safetensors` into `folder`: see `esdcodec.codec.save`."""
+        from ..codec import save
 
         save(self, folder, dtype=dtype)
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload what `save_pretrained` writes: see `esdcodec.pretrained.push`."""
-        from ..pretrained import push
+        """Upload what `save_pretrained` writes: see `esdcodec.codec.push`."""
+        from ..codec import push
 
         return push(self, repo_id, private=private, token=token)
 

@@ -55,7 +55,7 @@ class ResolutionDiscriminator(nn.Module):
         self.window = window
         n_bins = window // 2 + 1
         self.bands = [(int(low * n_bins), int(high * n_bins)) for low, high in pairwise(bands)]
-        self.band_convs = nn.ModuleList(
+        self.band_convs: Sequence[nn.ModuleList] = nn.ModuleList(  # type: ignore[assignment]
             nn.ModuleList(
                 [
                     conv_block(2, channels, (3, 9)),

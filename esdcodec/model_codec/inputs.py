@@ -69,7 +69,7 @@ def check_audio(audio: Audio, device: torch.device) -> Tensor:
     if audio.numel() == 0:
         raise ValueError(f"audio of shape {shape} is empty: there is nothing to encode")
     if audio.dtype == torch.int16:
-        audio = audio / 32768
+        audio = audio.float() / 32768
     elif not audio.is_floating_point():
         raise ValueError(f"audio must be floating point (full scale 1.0) or int16, not {audio.dtype}: convert it first")
     audio = audio.float()
@@ -158,3 +158,16 @@ def check_codes(codes: Any, codebook_sizes: Sequence[int], device: torch.device)
             f"{codebook_sizes[book] - 1}: these codes are not from this model, or their axes are not [B, n, L]"
         )
     return codes, frames.tolist()
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Sizes of a network: positive whole numbers, of which only the acoustic codebooks may be none."""
+    for name, value in config.items():
+        if name.endswith("_rates"):
+            if not isinstance(value, list) or not value:
+                raise ValueError(f"{name}={value!r} must be a list of strides, such as [4, 5, 6, 8]")
+            for rate in value:
+                check_integer(rate, name, 1, None, "must be positive whole numbers")
+        elif value is not None or name != "semantic_codebook_dim":
+            low = 0 if name == "acoustic_codebooks" else 1
+            check_integer(value, name, low, None, f"must be a whole number of at least {low}")

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..model_codec import ESDCodec
-from ..pretrained import WeightsError, read_tensors
+from ..weights import WeightsError, read_tensors
 
 DISCRIMINATOR = "discriminator.safetensors"
 IN_CHECKPOINT = "model_1.safetensors"  # accelerate's name of the second network

@@ -11,13 +11,13 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..codec import load
 from ..dataset.batch import FeatureExtractor
 from ..dataset.loader import Reader, Source
 from ..dataset.shards import list_shards
 from ..dataset.tally import Tally
 from ..model_codec import ESDCodec
 from ..model_codec.discriminator import Discriminator
-from ..pretrained import load
 from .codec_task import CodecTask
 from .export import load_discriminator
 from .objective import Objective, check_weights

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..codec import best_device
 from ..dataset.filters import Filters
 from ..dataset.loader import Reader, Source
 from ..dataset.tally import Tally
-from ..pretrained import best_device
 from .teacher import TEACHER_RATE, FeatureExtraction, W2vBert
 
 

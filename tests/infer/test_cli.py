@@ -18,11 +18,11 @@ import torch
 from conftest import make_tiny_codec, speech
 
 from esdcodec.audio import read
+from esdcodec.codec import load
 from esdcodec.infer.bitstream import Reader
 from esdcodec.infer.cli import main
 from esdcodec.infer.files import find_jobs, whole_file
 from esdcodec.loudness import gain_for
-from esdcodec.pretrained import load
 
 ROOT = Path(__file__).parents[2]
 ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]

@@ -9,7 +9,7 @@ from runs import SMALL, equal, events, launch, on_two, scalars, start, train, we
 from safetensors.torch import load_file
 
 import esdcodec
-from esdcodec.pretrained import WeightsError
+from esdcodec.weights import WeightsError
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 import json
 import pickle
+import zipfile
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, speech
@@ -10,7 +13,8 @@ from safetensors.torch import save_file
 
 import esdcodec
 from esdcodec import ESDCodec, published
-from esdcodec.pretrained import BUNDLED, ModelNotFoundError, WeightsError, load, push, read_tensors
+from esdcodec.codec import load, push
+from esdcodec.weights import BUNDLED, ModelNotFoundError, WeightsError, read_tensors
 
 
 @pytest.fixture
@@ -97,6 +101,17 @@ class TestOwnFormat:
             json.dumps({"model_type": "esdcodec", "encoder_rates": None}),
             json.dumps({"model_type": "esdcodec", "encoder_rates": [2]}),
             json.dumps({"model_type": "esdcodec", "sample_rate": 0}),
+            json.dumps({"model_type": "esdcodec", "acoustic_codebooks": 10**9}),
+            json.dumps({"model_type": "esdcodec", "condition_blocks": 10**9}),
+            json.dumps({"model_type": "esdcodec", "decoder_rates": [1] * 10**5}),
+            json.dumps({"model_type": "esdcodec", "latent_dim": 10**30}),
+            json.dumps({"model_type": "esdcodec", "latent_dim": 0.5}),
+            json.dumps({"model_type": "esdcodec", "encoder_rates": [4, 5, "6", 8]}),
+            json.dumps({"model_type": "esdcodec", "semantic_dim": None}),
+            "[" * 10**5,
+            '{"model_type": "esdcodec", "latent_dim": ' + "[" * 10**5 + "]" * 10**5 + "}",
+            '{"model_type": "esdcodec", "latent_dim": ' + "9" * 10**5 + "}",
+            " " * 2**20 + json.dumps({"model_type": "esdcodec"}),
         ],
     )
     def test_bad_config(self, folder, config):
@@ -202,6 +217,44 @@ class TestDamage:
         with pytest.raises(WeightsError, match="parameter name -> tensor"):
             read_tensors(tmp_path / "numbers.pt")
 
+    @pytest.mark.parametrize(
+        ("tensor", "message"),
+        [
+            (torch.full((3,), torch.nan), "a contains NaN or infinite"),
+            (torch.tensor([1.0, torch.inf]).half(), "a contains NaN or infinite"),
+            (torch.full((3,), torch.nan).to(torch.float8_e4m3fn), "(a contains NaN or infinite|damaged)"),
+            (torch.eye(3).to_sparse(), "a is a sparse"),
+            (torch.eye(3).to_sparse_csr(), "a is a sparse"),
+            (torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (2**30, 2**30)), "a is a sparse"),
+            (torch.empty(2**40, device="meta"), "a is a meta tensor"),
+            (torch.zeros(1).expand(2**40), "share memory"),
+        ],
+        ids=["NaN", "infinite", "NaN of 8 bits", "sparse", "CSR", "huge and sparse", "meta", "expanded"],
+    )
+    @pytest.mark.parametrize("zipped", [True, False])
+    @pytest.mark.filterwarnings("ignore")
+    def test_tensors_that_are_no_weights(self, tmp_path, tensor, message, zipped):
+        torch.save({"a": tensor, "b": torch.zeros(3)}, tmp_path / "odd.pt", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(WeightsError, match=rf"odd\.pt: .*{message}"):
+            read_tensors(tmp_path / "odd.pt")
+
+    def test_names_that_share_one_memory(self, tmp_path):
+        torch.save(dict.fromkeys(map(str, range(1000)), torch.zeros(1000)), tmp_path / "shared.pt")
+        with pytest.raises(WeightsError, match="share memory: 4000000 bytes of values, of which 4000 are stored"):
+            read_tensors(tmp_path / "shared.pt")
+
+    def test_an_archive_that_inflates_a_thousandfold(self, tmp_path):
+        torch.save({"a": torch.zeros(10**7)}, tmp_path / "flat.pt")
+        with (
+            zipfile.ZipFile(tmp_path / "flat.pt") as flat,
+            zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+        ):
+            for entry in flat.namelist():
+                bomb.writestr(entry, flat.read(entry))
+        assert (tmp_path / "bomb.pt").stat().st_size < 10**5
+        with pytest.raises(WeightsError, match=r"bomb\.pt: refused: it would unpack to 4000\d+ bytes"):
+            read_tensors(tmp_path / "bomb.pt")
+
     def test_empty_folder(self, tmp_path):
         with pytest.raises(ModelNotFoundError, match=r"neither model\.safetensors nor"):
             load(tmp_path)
@@ -210,6 +263,58 @@ class TestDamage:
     def test_no_such_model(self, source):
         with pytest.raises(ModelNotFoundError, match=r"25hz_nano, 25hz_v1"):
             load(source)
+
+
+class TestWhateverTheCallerHasSet:
+    """Loading, encoding and decoding are the same under any default device, dtype or mode."""
+
+    @pytest.fixture
+    def expected(self, folder):
+        codec = load(folder, device="cpu")
+        codes = codec.encode(self.AUDIO)
+        return codes, codec.decode(codes)
+
+    AUDIO = (32767 * speech(0.2)[0, 0].numpy()).astype(np.int16)
+
+    @staticmethod
+    @contextmanager
+    def default_dtype(dtype):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            lambda: torch.device("meta"),
+            lambda: TestWhateverTheCallerHasSet.default_dtype(torch.float64),
+            lambda: TestWhateverTheCallerHasSet.default_dtype(torch.bfloat16),
+            torch.inference_mode,
+        ],
+        ids=["meta device", "float64", "bfloat16", "inference mode"],
+    )
+    def test_results_are_the_same(self, folder, expected, setting):
+        with setting():
+            codec = load(folder, device="cpu")
+            codes = codec.encode(self.AUDIO)
+            decoded = codec.decode(codes)
+            encoder, decoder = codec.stream_encoder(), codec.stream_decoder()
+            pieces = torch.cat([encoder.push(self.AUDIO), encoder.finish()], dim=-1)
+            audio = torch.cat([decoder.push(pieces), decoder.finish()], dim=-1)
+        assert {p.dtype for p in codec.parameters()} == {decoded.dtype, audio.dtype} == {torch.float32}
+        assert torch.equal(codes, expected[0])
+        assert torch.equal(decoded, expected[1])
+        assert torch.equal(pieces, codes)
+        torch.testing.assert_close(audio, decoded, rtol=0, atol=1e-4)
+        codec.train()(speech(0.1)).audio.sum().backward()  # its weights are ordinary ones
+
+    def test_a_codec_on_the_meta_device_says_so(self, folder):
+        codec = load(folder, device="meta")
+        with pytest.raises(ValueError, match="move one of them"):
+            codec.encode(speech(0.1))
 
 
 class TestHub:

@@ -1,0 +1,5 @@
+"""The root of the errors that this package raises on purpose."""
+
+
+class ESDCodecError(Exception):
+    """Base of `AudioFileError`, `BitstreamError`, `ModelNotFoundError` and `WeightsError`."""
