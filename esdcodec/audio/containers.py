@@ -19,7 +19,7 @@ class Part:
 
     start: int
     stop: int
-    kind: str  # wav, aiff, caf, w64, au, sph, flac, ogg, mp3; "" for any other
+    kind: str  # wav, aiff, caf, w64, au, sph, voc, flac, ogg, mp3; "" for any other
     trusted: bool = True  # its header's length is that of the samples, or the kind has another safe way to tell it
     problem: str = ""  # what is missing or damaged
 
@@ -47,6 +47,8 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
         offset, n_bytes = struct.unpack_from(">II", head, 4)
         missing = n_bytes not in _UNKNOWN and start + offset + n_bytes > size
         return [Part(start, size, "au", problem=_SHORT if missing else "")]
+    if head[:19] == b"Creative Voice File":
+        return [Part(start, size, "voc")]
     if head[:7] == b"NIST_1A":
         return [_sphere(file, start, size)]
     if head[:4] == b"fLaC":

@@ -1,5 +1,6 @@
 """Two decoders with one face: soundfile, which is exact and seeks fast, and FFmpeg by PyAV, which reads nearly all."""
 
+import errno
 import io
 import os
 import re
@@ -25,7 +26,7 @@ LONGEST_GAP = 10  # seconds that are filled with silence; a longer one is a wron
 # Of FFmpeg's formats those that hold sound. Playlists, which could name other files and addresses, are not among them.
 _FORMATS = (
     "3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,ircam,loas,m4a,matroska,mov,mp3,"
-    "mp4,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,qcp,rm,shn,sox,tak,truehd,tta,voc,w64,wav,webm,wtv,wv,xwma"
+    "mp4,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,qcp,rm,shn,sox,tak,truehd,tta,w64,wav,webm,wtv,wv,xwma"
 )
 
 
@@ -88,9 +89,12 @@ class FFmpegDecoder:
 
         self.failure = av.error.FFmpegError
         try:
-            self.container = av.open(file, "r", format=format, options={"format_whitelist": _FORMATS})
-        except (av.error.InvalidDataError, av.error.ArgumentError, UnicodeError) as error:
-            raise ValueError("Format not recognised.") from error
+            # `options` would go to the streams too, of which PyAV before 17 counts those that come late wrongly
+            self.container = av.open(file, "r", format=format, container_options={"format_whitelist": _FORMATS})
+        except (av.error.FFmpegError, UnicodeError) as error:
+            if isinstance(error, ValueError | EOFError) or getattr(error, "errno", 0) == errno.EINVAL:
+                raise ValueError("Format not recognised.") from error
+            raise ValueError(_words(error)) from error
         if not self.container.streams.audio:
             raise ValueError("has no audio track")
         self.stream = self.container.streams.audio[0]
@@ -132,7 +136,7 @@ class FFmpegDecoder:
         pieces: list[Waveform] = []
         n = given = 0
         longest = silence = 0  # what cannot be decoded is silent if something follows
-        end: Fraction | None = None  # seconds, of the last frame
+        begin: Fraction | None = None  # seconds
         resampler: Resampler | None = None
         frame = self.waiting
         while frame is not None:
@@ -141,15 +145,16 @@ class FFmpegDecoder:
                 waveform = np.zeros(0, np.float32)
             else:
                 waveform = _mono(frame)
+                if self.container.format.name in ("ogg", "flac") and frame.pts is not None and frame.time_base:
+                    time = frame.pts * frame.time_base
+                    begin = time if begin is None else begin
+                    gap = round((time - begin) * self.rate) - given - n
+                    # a page or some frames are lost
+                    silence = gap if self.rate // 20 < gap < LONGEST_GAP * self.rate else 0
                 if silence:
                     pieces.append(np.zeros(silence, np.float32))
+                    n += silence
                     silence = 0
-                if self.container.format.name == "ogg" and frame.pts is not None and frame.time_base:
-                    time = frame.pts * frame.time_base
-                    gap = round((time - end) * self.rate) if end is not None else 0
-                    if self.rate // 20 < gap < LONGEST_GAP * self.rate:  # a page is lost
-                        pieces.append(np.zeros(gap, np.float32))
-                    end = time + Fraction(frame.samples, frame.sample_rate)
                 longest = max(longest, len(waveform))
                 if resampler and resampler.from_rate != frame.sample_rate:
                     pieces.append(resampler.finish())
