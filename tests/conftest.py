@@ -19,6 +19,7 @@ from esdcodec.published import CONSTANTS, our_name
 from esdcodec.training.initialise import fit_to_latents
 
 DATA = Path(__file__).parent / "data"
+PATIENCE = 900.0  # seconds after which something hangs; no test measures time, and a machine may be busy
 
 TINY = {
     "encoder_dim": 4,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 
 from esdcodec.workers import WorkerDied, in_processes, stop, uninterrupted
 
@@ -137,7 +138,7 @@ def test_workers_of_a_killed_process_tidy_up_and_end(tmp_path):
         time.sleep(0.02)
     process.kill()
     process.wait()
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while list(tmp_path.glob("[0-9]*")):
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_tiny_codec
+from conftest import PATIENCE, make_tiny_codec
 from recordings import COPY, evaluate, summary_in, three_files, write_speech
 
 from esdcodec.evaluation.store import ScoreStore
@@ -116,7 +116,7 @@ def test_a_stopped_evaluation_ends(folder, tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-    assert process.wait(20) == 130
+    assert process.wait(PATIENCE) == 130
     assert len(ScoreStore(rows).rows) < 2 * 23
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_tiny_codec, speech
+from conftest import PATIENCE, make_tiny_codec, speech
 
 from esdcodec.audio import read
 from esdcodec.codec import load
@@ -341,8 +341,9 @@ class TestNothingIsLost:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("jobs", [1, 2])
     def test_a_stopped_run_leaves_no_half_file(self, model, tmp_path, number, jobs):
-        for i in range(40):
-            write(tmp_path / f"in/{i}.wav", seconds=1.0, seed=i % 4)
+        first = write(tmp_path / "in/0.wav", seconds=1.0)
+        for i in range(1, 300):  # so many that none of it is over before the signal comes, however late
+            (tmp_path / f"in/{i}.wav").write_bytes(first.read_bytes())
         args = ["encode", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--jobs", str(jobs), "--model", model]
         process = subprocess.Popen([*ESDCODEC, *args], stderr=subprocess.PIPE, start_new_session=True)
         while not list((tmp_path / "out").rglob("*.esd")):
@@ -352,7 +353,7 @@ class TestNothingIsLost:
             os.killpg(process.pid, number)  # as a terminal does it
         else:
             process.send_signal(number)
-        assert process.wait(30) == 128 + number
+        assert process.wait(PATIENCE) == 128 + number
         process.stderr.close()
         assert not hidden(tmp_path)
         for file in (tmp_path / "out").rglob("*.esd"):

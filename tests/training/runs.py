@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+from conftest import PATIENCE
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -43,7 +44,7 @@ def start(*overrides: object, config: str = "esdcodec_smoke", **options: object)
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:
-    output = process.communicate(timeout=300)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == code, output
     return output
 
@@ -54,7 +55,7 @@ def launch(*command: object, ok: bool = True, **environment: str) -> str:
     options = ["--mixed_precision=no", "--dynamo_backend=no"]
     result = subprocess.run(
         [*launcher, *options, *map(str, command)],
-        capture_output=True, text=True, check=False, cwd=ROOT, env={**ENVIRONMENT, **environment}, timeout=300,
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**ENVIRONMENT, **environment}, timeout=PATIENCE,
     )  # fmt: skip
     assert (result.returncode == 0) == ok, result.stdout + result.stderr
     return result.stdout + result.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import PATIENCE
 from runs import SMALL, equal, finish, on_two, scalars, start, train, weights
 
 from esdcodec.training.checkpoint import CheckpointError
@@ -31,7 +32,7 @@ def in_process(shards: Path, folder: Path, steps: int) -> list[str]:
     return [*options(shards, folder, steps), "data.num_workers=0"]
 
 
-def wait_for(condition, process, seconds: float = 120) -> None:
+def wait_for(condition, process, seconds: float = PATIENCE) -> None:
     """Wait until `condition()` holds, while `process` lives."""
     end = time.monotonic() + seconds
     while not condition() and process.poll() is None and time.monotonic() < end:
@@ -93,8 +94,10 @@ def test_killed_anywhere_it_ends_where_it_would_have_ended(shards, straight, tmp
             process.send_signal(signal.SIGKILL)
             kills[kind] += 1
         process.communicate()
-        if process.returncode == 0:
-            break
+        if process.returncode == 0:  # done before it was killed, as happens on a busy machine: once more
+            shutil.rmtree(tmp_path)
+            tmp_path.mkdir()
+            kills = dict.fromkeys(kills, 0)
     assert kills["during a save"] >= 2
     assert kills["anywhere"] >= 1
     assert same_end(tmp_path, straight)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import speech
+from conftest import PATIENCE, speech
 from runs import SMALL, equal, events, launch, on_two, scalars, start, train, weights
 from safetensors.torch import load_file
 
@@ -136,7 +136,7 @@ def test_missing_shards_stop_before_anything_is_built(tmp_path):
 def test_settings_that_cannot_be(shards, tmp_path, override, message):
     start_options = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", override)
     process = start(*start_options)  # accelerate's state of this process has its precision already
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 2
     assert message in output
     assert "Traceback" not in output
