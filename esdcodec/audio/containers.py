@@ -167,7 +167,7 @@ _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 
 
 def _flac(file: BinaryIO, start: int, size: int) -> list[Part]:
-    starts = [start, *(found for found in _search(file, _FLAC, start + 42, size))]
+    starts = [start, *_search(file, _FLAC, b"fLaC", start + 42, size)]
     parts = []
     for begin, end in zip(starts, [*starts[1:], size]):
         info = _at(file, begin + 8, 18).ljust(18, b"\0")
@@ -176,11 +176,11 @@ def _flac(file: BinaryIO, start: int, size: int) -> list[Part]:
     return parts
 
 
-def _search(file: BinaryIO, pattern: re.Pattern[bytes], start: int, stop: int) -> Iterator[int]:
-    """Where a pattern of at most 64 bytes is found."""
+def _search(file: BinaryIO, pattern: re.Pattern[bytes], literal: bytes, start: int, stop: int) -> Iterator[int]:
+    """Where a pattern of at most 64 bytes, which begins with `literal`, is found."""
     while start < stop:
         block = _at(file, start, 2**20)
-        for found in pattern.finditer(block):
+        for found in pattern.finditer(block) if literal in block else ():  # the latter is ten times as fast
             yield start + found.start()
         if len(block) < 2**20:
             return
@@ -205,7 +205,7 @@ def _ogg(file: BinaryIO, start: int, size: int, thorough: bool) -> list[Part]:
             if starts:
                 problem = "cut inside an Ogg page" if n_segments >= 0 else "damaged Ogg pages"
                 problems.setdefault(len(starts) - 1, problem)
-            offset = next(_search(file, re.compile(b"OggS"), offset + 1, size), size)
+            offset = next(_search(file, re.compile(b"OggS"), b"OggS", offset + 1, size), size)
             continue
         if head[5] & 2:  # a stream begins here
             mixed |= first_pages
