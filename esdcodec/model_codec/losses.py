@@ -41,16 +41,20 @@ def magnitude_loss(estimate: Tensor, reference: Tensor) -> Tensor:
     return convergence + F.l1_loss(estimate.clamp(min=1e-6).log(), reference.clamp(min=1e-6).log())
 
 
-def distillation_loss(semantic_latent: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def distillation_loss(
+    semantic_latent: Tensor, target: Tensor, mask: Tensor | None = None, frames: Tensor | None = None
+) -> Tensor:
     """Mean squared distance of the semantic latent ``[B, D, L]`` to the teacher's, over the frames that both have.
 
-    Where a `mask` ``[B, L]`` of the target is given, the mean is over the frames that it keeps.
+    Where a `mask` ``[B, L]`` of the target is given, the mean is over the frames that it keeps; `frames` is their
+    number where it isn't that of this mask, as in a batch that several processes share.
     """
     n_frames = min(semantic_latent.shape[-1], target.shape[-1])
     distance = F.mse_loss(semantic_latent[..., :n_frames], target[..., :n_frames], reduction="none").mean(1)
     if mask is None:
         return distance.mean()
-    return (distance * mask[..., :n_frames]).sum() / mask[..., :n_frames].sum().clamp(min=1)
+    frames = mask[..., :n_frames].sum() if frames is None else frames
+    return (distance * mask[..., :n_frames]).sum() / frames.clamp(min=1)
 
 
 def discriminator_loss(real: Maps, fake: Maps) -> Tensor:

@@ -76,9 +76,8 @@ class CodecTask(Task):
         if step != self.settings.continuous_steps or not self.settings.fit_batches:
             return
         some = [read() for _ in range(self.settings.fit_batches)]
-        audio = self.accelerator.gather(torch.cat([batch.audio for batch in some]))
         codec: ESDCodec = self.codec.unwrapped
-        fit_to_latents(codec, audio)
+        fit_to_latents(codec, torch.cat([batch.audio for batch in some]), self.accelerator.gather)
         for parameter in codec.parameters():  # sums on a GPU may differ in the last bit
             broadcast(parameter.data)
         if self.codec.average is not None:

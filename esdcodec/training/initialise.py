@@ -7,6 +7,7 @@ quantizers, and these are then fitted to what it has learned to say.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,29 +18,42 @@ from torch import Tensor
 from ..model_codec import ESDCodec
 from ..model_codec.quantizer import ResidualVectorQuantizer, SimVQ, VectorQuantizer
 
+FRAMES = 2**16  # of all ranks together that the codebooks are fitted to, at most
 SCALE = 0.1  # of the latents: small enough that a commitment weight of 1,000 does not rule the objective
 
 
 @torch.no_grad()
-def fit_to_latents(codec: ESDCodec, audio: Tensor) -> None:
+def fit_to_latents(codec: ESDCodec, audio: Tensor, gather: Callable[[Tensor], Tensor] = lambda latent: latent) -> None:
     """Scale the latents that `codec` makes of `audio` ``[B, 1, T]``, and fit all its codebooks to them.
 
-    The decoder is scaled the other way, so that the reconstruction past the quantizers stays what it is.
+    The decoder is scaled the other way, so that the reconstruction past the quantizers stays what it is. Items go
+    through the network one at a time, and of `B` as many as have `FRAMES` frames on all ranks together.
+
+    Args:
+        gather: gives the latents ``[B, D, L]`` of all ranks; the audio stays where it is.
     """
-    scale = SCALE / codec.encode_latent(audio).std((0, 2)).square().mean().sqrt()
+    n_ranks = len(gather(audio.new_zeros(1)))
+    audio = audio[: max(1, FRAMES // (n_ranks * codec.num_frames(audio.shape[-1])))]
+    latent = gather(torch.cat([codec.encode_latent(item) for item in audio.split(1)]))
+    scale = SCALE / latent.std((0, 2)).square().mean().sqrt()
     conv_out: Any = codec.encoder[-1]
     conv_out.weight_g.mul_(scale)
     conv_out.bias.mul_(scale)
     codec.decoder.conv_in.weight_g.div_(scale)
     codec.condition_network.conv_in.weight.div_(scale)
 
-    latent = codec.encode_latent(audio)
+    latent = latent * scale
     fit_simvq(codec.semantic_quantizer, points_of(latent))
-    semantic = codec.semantic_quantizer(latent).latent
+    semantic = _in_pieces(lambda item: codec.semantic_quantizer(item).latent, latent)
     conv_out = codec.semantic_decoder[-1]
-    _standardise(conv_out, codec.decode_semantic(semantic))
-    residual = latent - codec.decode_semantic(semantic)
+    _standardise(conv_out, _in_pieces(codec.decode_semantic, semantic))
+    residual = latent - _in_pieces(codec.decode_semantic, semantic)
     fit_residual_quantizer(codec.acoustic_quantizer, residual)
+
+
+def _in_pieces(function: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
+    """A function of ``[B, D, L]``, item by item: in bounded memory."""
+    return torch.cat([function(item) for item in latent.split(1)])
 
 
 def points_of(latent: Tensor) -> Tensor:
@@ -88,7 +102,7 @@ def fit_residual_quantizer(quantizer: ResidualVectorQuantizer, residual: Tensor)
     each: Any
     for each in quantizer.quantizers:
         fit_vector_quantizer(each, points_of(residual))
-        residual = residual - each(residual).latent
+        residual = residual - _in_pieces(lambda item, each=each: each(item).latent, residual)  # type: ignore[misc]
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class Window:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.stopped = False
         self.clear()
 
     def clear(self) -> None:
@@ -28,6 +30,16 @@ class Window:
         self.waited = 0.0  # seconds for data
         self.audio_seconds = 0.0  # of all ranks
         self.steps = 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens within is no part of the window: its time is not counted."""
+        self.stopped, began = True, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stopped = False
+            self.started += time.perf_counter() - began
 
     def add(self, scalars: Mapping[str, Tensor]) -> None:
         for name, value in scalars.items():

@@ -114,7 +114,10 @@ class Objective:
         )
         if self.teacher is not None:
             target, mask = self.teacher(**batch.teacher_inputs)
-            terms["distillation"] = distillation_loss(output.semantic_latent, target, mask)
+            n_frames = min(output.semantic_latent.shape[-1], mask.shape[-1])
+            # a mean over the frames of all ranks, whose gradients are averaged: a rank with few frames weighs less
+            frames = self.accelerator.reduce(mask[..., :n_frames].sum().float(), "mean")
+            terms["distillation"] = distillation_loss(output.semantic_latent, target, mask, frames)
         scalars: dict[str, Tensor] = {}
         if self.adversarial is not None and self.adversarial_at(step):
             more, scalars = self.adversarial(batch.audio, output.audio)

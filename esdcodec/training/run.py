@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -256,11 +257,20 @@ class Run:
         name = self.settings.tracker
         defaults: dict[str | None, dict[str, Any]] = {
             "tensorboard": {"purge_step": self.progress.step + 1},  # what a killed run said after its last checkpoint
-            "wandb": {"dir": str(self.folder)},
+            "wandb": {"dir": str(self.folder), "resume": "allow"},
         }
+        if name == "wandb" and self.accelerator.is_main_process:
+            defaults[name]["id"] = self._identifier()
         options = defaults.get(name, {}) | self.settings.tracker_options
         self.accelerator.trackers = []
         self.accelerator.init_trackers(self.name, init_kwargs={name: options} if name else {})
+
+    def _identifier(self) -> str:
+        """By which Weights & Biases knows this run, the same after a restart; kept in its folder."""
+        file = self.folder / "wandb_id"
+        if not file.exists():
+            file.write_text(uuid.uuid4().hex[:16])
+        return file.read_text()
 
 
 def _as_read_back(values: Mapping[str, Any]) -> dict[str, Any]:

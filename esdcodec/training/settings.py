@@ -53,6 +53,7 @@ class RunSettings:
     max_steps: int
     clip_grad_norm: float
     max_skipped_steps: int
+    process_timeout: int  # seconds
     tracker: str | None
     tracker_options: dict[str, Any]
     log_every: int
@@ -64,7 +65,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         for name in (
             "gradient_accumulation", "max_steps", "max_skipped_steps", "log_every", "validate_every", "sample_every",
-            "checkpoint_every", "keep_checkpoints",
+            "checkpoint_every", "keep_checkpoints", "process_timeout",
         ):  # fmt: skip
             _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         _require(self.resume in ("exact", "new_data"), "resume", self.resume, "must be 'exact' or 'new_data'")

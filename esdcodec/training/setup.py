@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -141,12 +143,24 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
             project_dir=settings.output_dir, logging_dir=str(Path(settings.output_dir) / "tensorboard")
         ),
         step_scheduler_with_optimizer=False,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=settings.process_timeout))],
     )
+    if not accelerator.is_main_process:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(partial(_warnings_of_rank, accelerator.process_index))
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
     logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file of a checkpoint
     set_seed(settings.seed)
     return accelerator
+
+
+def _warnings_of_rank(rank: int, record: logging.LogRecord) -> bool:
+    """What the main process says too isn't said again; what went wrong on another one is, with its rank."""
+    prefix = f"rank {rank}: "
+    if not str(record.msg).startswith(prefix):  # by another handler's filter
+        record.msg = f"{prefix}{record.msg}"
+    return record.levelno >= logging.WARNING
 
 
 def make_networks(model: ModelSettings, settings: TrainerSettings) -> tuple[ESDCodec, Discriminator | None]:

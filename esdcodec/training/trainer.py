@@ -82,18 +82,20 @@ class Trainer:
             learner.network.train()
         self.window.clear()
         while progress.step < settings.max_steps:
-            self.task.before_step(progress.step, lambda: self.read(batches)[0])
+            with self.window.paused():
+                self.task.before_step(progress.step, lambda: self.read(batches)[0])
             interrupted = self.take_step(batches)
             progress.step, progress.score = progress.step + 1, None
             last = progress.step == settings.max_steps
             if last or progress.step % settings.log_every == 0:
                 self._log()
-            if last or progress.step % settings.validate_every == 0:
-                self._validate()
-            if last or progress.step % settings.sample_every == 0:
-                self.run.track_sounds(self.task.sounds())
-            if last or interrupted or progress.step % settings.checkpoint_every == 0:
-                self.run.save(self.task.export, "interrupted" if interrupted and not last else "running")
+            with self.window.paused():
+                if last or progress.step % settings.validate_every == 0:
+                    self._validate()
+                if last or progress.step % settings.sample_every == 0:
+                    self.run.track_sounds(self.task.sounds())
+                if last or interrupted or progress.step % settings.checkpoint_every == 0:
+                    self.run.save(self.task.export, "interrupted" if interrupted and not last else "running")
             if interrupted and not last:
                 log.warning("told to stop: saved at step %d; the same command goes on from there", progress.step)
                 raise Interrupted
@@ -104,14 +106,15 @@ class Trainer:
         """The next batch of this process, and the position of its first item."""
         started = time.perf_counter()
         batch = next(batches)
-        self.window.waited += time.perf_counter() - started
+        if not self.window.stopped:
+            self.window.waited += time.perf_counter() - started
+            self.window.audio_seconds += self.batch_size * self.accelerator.num_processes * self.item_seconds
         self.skip_counts.add(batch)
         progress = self.run.progress
         first = progress.position + self.accelerator.process_index * self.batch_size
         n_items = self.batch_size * self.accelerator.num_processes
         progress.position += n_items
         progress.audio_seconds += n_items * self.item_seconds
-        self.window.audio_seconds += n_items * self.item_seconds
         return batch.to(self.accelerator.device), first
 
     def take_step(self, batches: Iterator[Any]) -> bool:

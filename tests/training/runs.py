@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from conftest import PATIENCE
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -33,6 +34,13 @@ def train(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:
         return setup.train(composed)
     finally:
         torch.set_num_threads(threads)
+
+
+def compose_values(*overrides: object, config: str = "esdcodec_smoke") -> dict:
+    """A configuration, resolved."""
+    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
+        composed = compose(config, overrides=[str(o) for o in overrides])
+    return OmegaConf.to_container(composed, resolve=True)
 
 
 def start(*overrides: object, config: str = "esdcodec_smoke", **options: object) -> subprocess.Popen:

@@ -8,6 +8,7 @@ from conftest import TINY, speech
 
 from esdcodec.model_codec import ESDCodec
 from esdcodec.model_codec.quantizer import SimVQ
+from esdcodec.training import initialise
 from esdcodec.training.initialise import fit_simvq, fit_to_latents, water_level
 
 
@@ -46,6 +47,33 @@ class TestFitToLatents:
         fit_to_latents(codec, audio)
         assert torch.equal(codec.semantic_quantizer.codebook, before)
         assert math.isfinite(codec.semantic_quantizer.projection.weight.sum())
+
+    def test_memory_does_not_grow_with_the_audio(self, audio, monkeypatch):
+        """Each pass of the network and of the search for the nearest entry has one item."""
+        codec = ESDCodec(**TINY).eval()
+        seen = []
+        for part in (codec.encoder, codec.semantic_quantizer, codec.semantic_decoder):
+            part.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+        fit_to_latents(codec, audio)
+        assert set(seen) == {1}
+        monkeypatch.setattr(initialise, "FRAMES", 3 * codec.num_frames(audio.shape[-1]))
+        seen.clear()
+        fit_to_latents(codec, torch.cat([audio, audio, audio]))
+        assert len(seen) == 3 * 4  # of twelve items, encoder, quantizer and twice the decoder
+
+    @torch.no_grad()
+    def test_ranks_fit_what_one_fits_to_all(self, audio):
+        codec, twin = ESDCodec(**TINY).eval(), ESDCodec(**TINY).eval()
+        twin.load_state_dict(codec.state_dict())
+        other = codec.encode_latent(audio[2:])
+
+        def gather(own):
+            return torch.cat([own, other]) if own.dim() == 3 else own.repeat(2)
+
+        fit_to_latents(codec, audio[:2], gather)
+        fit_to_latents(twin, audio)
+        for ours, theirs in zip(codec.parameters(), twin.parameters()):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 class TestWaterFilling:

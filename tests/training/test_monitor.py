@@ -3,9 +3,12 @@
 from typing import ClassVar
 
 import pytest
+import torch
+from accelerate import Accelerator
 
+from esdcodec.training import monitor
 from esdcodec.training.codec_task import CodecTask, health_warnings
-from esdcodec.training.monitor import progress_line, starvation
+from esdcodec.training.monitor import Window, progress_line, starvation
 
 
 class TestMonitor:
@@ -36,3 +39,17 @@ class TestMonitor:
         line = progress_line(1500, 6000, {**self.VALUES, "data/skipped": 3}, CodecTask.shown)
         assert line.startswith("step 1,500 of 6,000 (25 %)  loss 12.3")
         assert line.endswith("2 steps/s  20 s audio/s  wait 1 %  skipped 3  38 min left")
+
+
+def test_what_happens_while_a_window_is_paused_has_no_part_in_its_speed(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(monitor.time, "perf_counter", lambda: clock[0])
+    window = Window(torch.device("cpu"))
+    clock[0] += 10
+    with window.paused():
+        assert window.stopped
+        clock[0] += 1000  # a validation
+    window.steps = 5
+    window.add({"loss": torch.tensor(1.0)})
+    assert not window.stopped
+    assert window.summary(Accelerator(cpu=True))["speed/steps_per_second"] == 0.5

@@ -6,16 +6,21 @@ import resource
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import PATIENCE
-from runs import SMALL, equal, finish, on_two, scalars, start, train, weights
+from runs import SMALL, compose_values, equal, finish, on_two, scalars, start, train, weights
 
+from esdcodec.training import setup
 from esdcodec.training.checkpoint import CheckpointError
 from esdcodec.training.codec_task import CodecTask
 from esdcodec.training.interruption import EXIT_CODE
+from esdcodec.training.run import Run
+from esdcodec.training.trainer import Trainer
 
 STEPS = 8
 
@@ -273,6 +278,39 @@ def _flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+class TestBetweenSteps:
+    def test_validation_samples_and_saving_are_no_part_of_the_speed(self, shards, tmp_path, monkeypatch):
+        stopped = []
+        save = Run.save
+
+        def spied(run, export, status):
+            stopped.append(trainers[0].window.stopped)
+            save(run, export, status)
+
+        trainers = []
+        monkeypatch.setattr(Trainer, "_validate", lambda self: stopped.append(self.window.stopped))
+        monkeypatch.setattr(Run, "save", spied)
+        monkeypatch.setattr(Trainer, "train", lambda self, train=Trainer.train: trainers.append(self) or train(self))
+        train(*in_process(shards, tmp_path, 4))
+        assert stopped == [True] * (1 + 4)  # one validation and four checkpoints
+
+    def test_weights_and_biases_know_one_run_over_restarts(self, shards, tmp_path, monkeypatch):
+        started = []
+
+        def init_trackers(accelerator, name, init_kwargs):
+            started.append(init_kwargs["wandb"])
+
+        monkeypatch.setattr(Accelerator, "init_trackers", init_trackers)
+        settings = setup.check(compose_values(*in_process(shards, tmp_path, 2))).trainer
+        for folder in ("a", "a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            told = replace(settings, output_dir=str(tmp_path / folder))
+            object.__setattr__(told, "tracker", "wandb")  # which is not installed
+            Run(told, Accelerator(cpu=True), {})._start_trackers()
+        assert started[0]["id"] == started[1]["id"] != started[2]["id"]
+        assert started[0]["resume"] == "allow"
+
+
 class TestStatus:
     def test_what_fails_before_the_first_step_leaves_no_old_status(self, finished, shards, tmp_path):
         shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
@@ -371,8 +409,6 @@ class TestNotFinite:
         assert rate == pytest.approx(1e-4 * 5 / 9)  # that of the step to come
 
     def test_one_such_step_is_left_out(self, shards, tmp_path, monkeypatch, caplog):
-        from esdcodec.training.trainer import Trainer
-
         read = Trainer.read
 
         def poisoned(trainer, batches):

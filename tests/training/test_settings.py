@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from runs import compose_values
 
 from esdcodec.config import config_folder
 from esdcodec.training import setup
@@ -16,9 +16,7 @@ DATA = sorted(path.stem for path in (config_folder() / "data").glob("*.yaml"))
 
 
 def values(config: str = "esdcodec_smoke", *overrides: str) -> dict:
-    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-        composed = compose(config, overrides=["trainer.output_dir=run", *overrides])
-    return OmegaConf.to_container(composed, resolve=True)
+    return compose_values("trainer.output_dir=run", *overrides, config=config)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

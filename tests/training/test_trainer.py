@@ -9,6 +9,7 @@ from runs import SMALL, equal, events, launch, on_two, scalars, start, train, we
 from safetensors.torch import load_file
 
 import esdcodec
+from esdcodec.dataset.make_shards import Utterance, write_shards
 from esdcodec.weights import WeightsError
 
 
@@ -167,6 +168,28 @@ class TestManyProcesses:
                 differences = torch.cat([(parted[name] - tensor).abs().flatten() for name, tensor in joined.items()])
                 # a step moves each weight by about 1e-3; a few gradients near zero may change sign by rounding
                 assert differences.mean() < 1e-5
+
+    def test_masked_frames_weigh_the_same_whichever_rank_has_them(self, w2v_bert, tmp_path):
+        """The distillation is a mean over the frames of all ranks, also where one has shorter utterances."""
+        waveforms = (speech(2.0 if i % 3 else 0.4, seed=i)[0, 0].numpy() for i in range(8))
+        utterances = (Utterance(f"u{i}", w, 24000, "s", "en") for i, w in enumerate(waveforms))
+        write_shards(utterances, tmp_path / "shards", per_shard=8)
+        options = (
+            f"machine.shards={tmp_path}/shards", *self.OPTIONS, "trainer.loss_weights.condition_magnitude=0",
+            "data.segment_speech.segment_length=48000", "model.discriminator=null",
+            f"+model.teacher={{path: {w2v_bert}, statistics: {w2v_bert}/stats.pt, layer: 2, pool: 2}}",
+        )  # fmt: skip
+        train(*options, f"trainer.output_dir={tmp_path}/joined", "trainer.batch_size=4")
+        on_two(*options, f"trainer.output_dir={tmp_path}/ranks", "trainer.batch_size=2")
+        joined, parted = (scalars(tmp_path / name)["loss/distillation"] for name in ("joined", "ranks"))
+        assert parted == pytest.approx(joined, rel=1e-3)
+
+    def test_a_line_of_the_log_is_written_once(self, shards, tmp_path):
+        options = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", "model.discriminator=null")
+        launch("--multi_gpu", "--num_processes=2", "train.py", "--config-name=esdcodec_smoke", *options)
+        lines = [line.split("] - ")[-1] for line in (tmp_path / "train.log").read_text().splitlines()]
+        assert any("utterances" in line for line in lines)
+        assert [line for line in set(lines) if lines.count(line) > 1] == []
 
 
 class TestOptions:
