@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .audio import AudioFileError
-    from .codec import load
+    from .codec import ESDCodec, load
     from .errors import ESDCodecError
     from .infer.bitstream import BitstreamError
     from .infer.compat import Inference, get_model
     from .loudness import gain_for
-    from .model_codec.codec import ESDCodec
     from .weights import ModelNotFoundError, WeightsError
 
 __version__ = "0.1.0"
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "ESDCodec": ".model_codec.codec",
+    "ESDCodec": ".codec",
     "load": ".codec",
     "gain_for": ".loudness",
     "get_model": ".infer.compat",

@@ -1,16 +1,37 @@
-"""Trained codecs: loaded, saved, uploaded."""
+"""ESDCodec: 24 kHz speech to 25 frames a second of integer codes, and back; loaded and saved."""
 
+from __future__ import annotations
+
+import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from . import weights
-from .model_codec.codec import ESDCodec
+from .audio import resample
+from .model_codec.chunking import decoding, encoding, framed, unframed
+from .model_codec.inference_network import InferenceNetwork
+from .model_codec.inputs import (
+    Audio,
+    check_audio,
+    check_codes,
+    check_gain,
+    check_integer,
+    check_lengths,
+    check_n_quantizers,
+    check_sample_rate,
+)
+from .model_codec.network import Network
 from .precision import fastest_dtype
+from .streams import StreamDecoder, StreamEncoder
 from .weights import Weights, WeightsError
 
+CHUNK_SECONDS = 20.0  # longer audio goes through the network in chunks; context then adds a few percent
 _COUNTS = ("semantic_blocks", "acoustic_codebooks", "condition_blocks", "encoder_rates", "decoder_rates")
 
 
@@ -56,7 +77,7 @@ def best_device() -> torch.device:
 
 def _build(source: Weights) -> ESDCodec:
     """The codec of a configuration, with its weights in float32."""
-    unknown = sorted(set(source.config) - set(ESDCodec.__init__.__kwdefaults__ or ()))
+    unknown = sorted(set(source.config) - set(Network.__init__.__kwdefaults__ or ()))
     if unknown:
         raise WeightsError(
             f"{source.config_file}: unknown settings {', '.join(unknown)}; a newer esdcodec may have written it: "
@@ -78,17 +99,175 @@ def _build(source: Weights) -> ESDCodec:
     return codec
 
 
-def save(codec: ESDCodec, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write `config.json` and `model.safetensors` into `folder`; `load` takes it, or the second file alone.
+class ESDCodec(InferenceNetwork):
+    """Neural speech codec with a semantic first codebook.
 
-    Args:
-        dtype: of the stored weights. Default: as they are. `torch.float16` halves the file.
+    `esdcodec.load` gives a trained one. Its arguments, its steps with gradients and `forward` are those of
+    `model_codec.network.Network`.
     """
-    weights.write(folder, codec.config, codec.state_dict(), dtype=dtype)
+
+    name = "unnamed"  # `load` knows better
+
+    # ---- encode and decode ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(
+        self,
+        audio: Audio,
+        sample_rate: int | None = None,
+        *,
+        n_quantizers: int | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        gain_db: float = 0.0,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
+    ) -> Tensor:
+        """Audio of any length to codes.
+
+        Args:
+            audio: tensor or array ``[T]``, ``[B, T]`` or ``[B, 1, T]``, of any float dtype (full scale 1.0) or int16.
+                A tensor must be on the model's device.
+            sample_rate: of `audio`, in Hz; resampled when it is not the model's. Default: the model's.
+            n_quantizers: codebooks to use, the semantic one included, 1 to `n_codebooks`. Default: all.
+            lengths: ``[B]``, samples of `audio` that belong to each item of a padded batch. Each item then gets the
+                codes that it gets alone: items of equal length go through the network together, so a batch sorted
+                into few lengths is the fast one.
+            gain_db: amplification before encoding, -60 to 60 dB, for `decode` to take back. `esdcodec.gain_for` tells
+                what quiet and loud recordings need to be coded as well as others.
+            chunk_seconds: longer audio goes through the network in chunks of so many seconds, each with the context
+                that the network's layers reach, so that the codes are those of one pass and memory is bounded.
+            batch_seconds: seconds of chunks that go through together. Default: one chunk.
+
+        Returns:
+            Codes ``[B, n_quantizers, L]``, int64, codebook 0 the semantic one. Frames past the end of an item are -1.
+
+        Raises:
+            ValueError: the input is not what is said above; the message says what to do.
+        """
+        n = check_n_quantizers(n_quantizers, self.n_codebooks)
+        waveform = check_audio(audio, self.device)
+        gain = check_gain(gain_db)
+        samples = check_lengths(lengths, waveform)
+        rate = check_sample_rate(sample_rate, self.sample_rate)
+        items = [self._resample(item[..., :length], rate) for item, length in zip(waveform.split(1), samples)]
+        frames = [self.num_frames(item.shape[-1]) for item in items]
+        codes = torch.full((len(items), n, max(frames)), -1, dtype=torch.int64, device=self.device)
+        for group in equal(frames):
+            batch = torch.cat([F.pad(items[i], (0, frames[i] * self.hop_length - items[i].shape[-1])) for i in group])
+            pipeline = encoding(self, n, **self._chunks(chunk_seconds, batch_seconds))
+            encoded = pipeline.run(self.inference_form(), framed(batch.mul_(gain), self.hop_length))
+            codes[group, :, : frames[group[0]]] = encoded
+        return codes
+
+    @torch.no_grad()
+    def decode(
+        self,
+        codes: Tensor,
+        *,
+        length: int | None = None,
+        gain_db: float = 0.0,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
+    ) -> Tensor:
+        """Any number of codes to audio.
+
+        Args:
+            codes: ``[B, n, L]`` integers, of the first n codebooks, on the model's device. Frames of -1 at the end of
+                an item are padding: the item is decoded as if alone, and zeros follow.
+            length: samples to return, at most `hop_length` · L. Default: all of them.
+            gain_db: what `encode` was given; the audio is divided by it.
+            chunk_seconds, batch_seconds: as `encode` takes them.
+
+        Returns:
+            Audio ``[B, 1, T]``, float32, in [-1, 1] before it is divided by the gain.
+
+        Raises:
+            ValueError: the codes are not what is said above; the message says what to do.
+        """
+        codes, frames = check_codes(codes, self.codebook_sizes, self.device)
+        gain = check_gain(gain_db)
+        total = codes.shape[-1] * self.hop_length
+        if length is not None:
+            advice = f"but these codes hold 1 to {total} samples; leave it out to get them all"
+            length = check_integer(length, "length", 1, total, advice)
+        audio = torch.zeros(codes.shape[0], 1, total, dtype=torch.float32, device=self.device)
+        for group in equal(frames):
+            if n_frames := frames[group[0]]:
+                pipeline = decoding(self, **self._chunks(chunk_seconds, batch_seconds))
+                decoded = pipeline.run(self.inference_form(), codes[group, :, :n_frames])
+                audio[group, :, : n_frames * self.hop_length] = unframed(decoded)
+        return audio[..., :length].div_(gain)
+
+    def stream_encoder(
+        self,
+        sample_rate: int | None = None,
+        *,
+        n_quantizers: int | None = None,
+        gain_db: float = 0.0,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
+    ) -> StreamEncoder:
+        """For audio that comes in pieces, at `sample_rate` Hz (default: the model's): `push` each, then `finish`.
+
+        All pieces get the gain that is given here, as by `encode`.
+
+        Codes come as soon as the context allows, `look_ahead_ms` after their frame. Every call runs the network over
+        the context anew, so pieces of a second cost much less than pieces of a frame.
+        """
+        chunks = self._chunks(chunk_seconds, batch_seconds)
+        return StreamEncoder(self, sample_rate, n_quantizers, check_gain(gain_db), **chunks)
+
+    def stream_decoder(
+        self, *, gain_db: float = 0.0, chunk_seconds: float = CHUNK_SECONDS, batch_seconds: float | None = None
+    ) -> StreamDecoder:
+        """For codes that come in pieces: `push` each, then `finish`. Samples come as soon as the context allows."""
+        return StreamDecoder(self, check_gain(gain_db), **self._chunks(chunk_seconds, batch_seconds))
+
+    def _chunks(self, chunk_seconds: float, batch_seconds: float | None) -> dict[str, int]:
+        """Frames of a chunk, and chunks of a batch."""
+        if not chunk_seconds > 0 or not (batch_seconds is None or batch_seconds > 0):
+            raise ValueError(f"chunk_seconds={chunk_seconds} and batch_seconds={batch_seconds} must be positive")
+        if not math.isfinite(chunk_seconds):
+            raise ValueError("chunk_seconds must be finite: give the length of the audio to have it in one piece")
+        chunk_frames = max(1, round(chunk_seconds * self.frame_rate))
+        batch = 1 if batch_seconds is None else max(1, int(batch_seconds / chunk_seconds))
+        return {"chunk_frames": chunk_frames, "batch": batch}
+
+    def _resample(self, item: Tensor, sample_rate: int) -> Tensor:
+        if sample_rate == self.sample_rate:
+            return item
+        resampled = resample(item[0, 0].cpu().numpy(), sample_rate, self.sample_rate)
+        return torch.from_numpy(resampled).to(item.device)[None, None]
+
+    # ---- to and from files ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> ESDCodec:
+        """A trained codec by name, folder, file or Hub id: see `esdcodec.load`."""
+        return load(source, **kwargs)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`; `load` takes it, or the second file alone.
+
+        Args:
+            dtype: of the stored weights. Default: as they are. `torch.float16` halves the file.
+        """
+        weights.write(folder, self.config, self.plain_state_dict(), dtype=dtype)
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload what `save_pretrained` writes to the Hub, making the repository if need be.
+
+        Returns:
+            The URL of the commit.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return weights.upload(folder, repo_id, private=private, token=token)
 
 
-def push(codec: ESDCodec, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-    """Upload what `save` writes to the Hub, making the repository if need be; returns the commit's URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        save(codec, folder)
-        return weights.upload(folder, repo_id, private=private, token=token)
+def equal(values: Sequence[int]) -> list[list[int]]:
+    """Indices of equal values together: ``[3, 5, 3] -> [[0, 2], [1]]``."""
+    groups: dict[int, list[int]] = {}
+    for index, value in enumerate(values):
+        groups.setdefault(value, []).append(index)
+    return list(groups.values())

@@ -25,8 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codec import load
-from .model_codec import ESDCodec
+from .codec import ESDCodec, load
 from .model_codec.condition import InverseSTFT, SpectrumHead
 from .model_codec.inference import FOLDED, Rules, rewritten
 

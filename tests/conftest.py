@@ -14,7 +14,7 @@ import pytest
 import torch
 import weights
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 from esdcodec.published import CONSTANTS, our_name
 from esdcodec.training.initialise import fit_to_latents
 

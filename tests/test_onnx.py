@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_tiny_codec, speech
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 from esdcodec.onnx_export import DecoderGraph, EncoderGraph, export_onnx
 
 

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import esdcodec
+from esdcodec import ESDCodec
 from esdcodec.config import config_folder
 from esdcodec.infer.cli import parser
-from esdcodec.model_codec import ESDCodec
 from esdcodec.model_codec.discriminator import Discriminator
 
 ROOT = Path(__file__).parents[1]

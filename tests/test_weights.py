@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 import esdcodec
 from esdcodec import ESDCodec, published
-from esdcodec.codec import load, push
+from esdcodec.codec import load
+from esdcodec.pretrained import push
 from esdcodec.weights import BUNDLED, ModelNotFoundError, WeightsError, read_tensors
 
 

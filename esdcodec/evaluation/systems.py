@@ -20,9 +20,9 @@ import torch
 
 from .. import __version__
 from ..audio import EXTENSIONS, Waveform, resample
+from ..codec import ESDCodec
 from ..infer.bitstream import VERSION, Reader, transcode
 from ..infer.coding import decode_file, encode_file
-from ..model_codec.codec import ESDCodec
 from .memory import peak_memory
 from .reference import SAMPLE_RATE, Reference, content_hash, read_audio, text_hash
 

@@ -9,7 +9,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from audiotools import AudioSignal
 
-    from ..model_codec.codec import ESDCodec
+    from ..codec import ESDCodec
 
 
 def encode_signal(codec: ESDCodec, signal: AudioSignal, n_quantizers: int | None = None) -> Tensor:

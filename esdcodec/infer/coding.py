@@ -11,9 +11,9 @@ import soundfile
 import torch
 
 from ..audio import AudioFileError, Resampler, Waveform, opened
+from ..codec import ESDCodec
 from ..loudness import LoudnessMeter
-from ..model_codec.codec import ESDCodec
-from ..model_codec.streaming import StreamDecoder
+from ..streams import StreamDecoder
 from .bitstream import MAX_RATE, MIN_RATE, Block, Header, PipeReader, Reader, Writer
 from .progress import Progress
 from .sinks import MakeSink

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..codec import load
-from ..model_codec.codec import ESDCodec
+from ..codec import ESDCodec, load
 from ..weights import BUNDLED, PUBLISHED
 
 

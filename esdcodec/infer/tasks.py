@@ -20,7 +20,7 @@ from .files import is_stream, open_source, output, spooled, whole_file
 if TYPE_CHECKING:
     import torch
 
-    from ..model_codec.codec import ESDCodec
+    from ..codec import ESDCodec
     from .progress import Progress
 
 

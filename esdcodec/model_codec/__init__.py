@@ -1,5 +1,18 @@
 """The network and its objective: torch only, no files."""
 
-from .codec import ESDCodec, Reconstruction
+from typing import Any
 
-__all__ = ["ESDCodec", "Reconstruction"]
+from .network import Network, Reconstruction
+
+__all__ = ["Network", "Reconstruction"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ESDCodec":  # where it was
+        import warnings
+
+        from ..codec import ESDCodec
+
+        warnings.warn("ESDCodec is now in esdcodec: `from esdcodec import ESDCodec`", DeprecationWarning, stacklevel=2)
+        return ESDCodec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,22 +4,17 @@ A codec is a row of stages. Each sees its input with as much context on both sid
 zeros only where the whole begins and ends, so that cutting changes nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from .network import Network
 from .receptive_field import Context, context, receptive_field, receptive_field_of_decoder
 
-if TYPE_CHECKING:
-    from .codec import ESDCodec
-
-Step = Callable[["ESDCodec", Tensor], Tensor]  # a network's work on a window of frames, [B, C, L] -> [B, C', L]
+Step = Callable[[Network, Tensor], Tensor]  # a network's work on a window of frames, [B, C, L] -> [B, C', L]
 
 
 class Stage:
@@ -38,7 +33,7 @@ class Stage:
         self.first = 0
         self.done = 0  # output frames given
 
-    def push(self, network: ESDCodec, frames: Tensor | None, last: bool) -> Tensor | None:
+    def push(self, network: Network, frames: Tensor | None, last: bool) -> Tensor | None:
         """The output frames whose context is complete; with `last`, all that are left. None: there are none."""
         if frames is not None:
             self.buffer = frames if self.buffer is None else torch.cat([self.buffer, frames], dim=-1)
@@ -71,7 +66,7 @@ class Stage:
         start, stop = self._bounds(window, end)
         return window[0] - start, stop - start
 
-    def _run(self, network: ESDCodec, windows: list[tuple[int, int]], end: int) -> Tensor:
+    def _run(self, network: Network, windows: list[tuple[int, int]], end: int) -> Tensor:
         assert self.buffer is not None
         bounds = [self._bounds(window, end) for window in windows]
         inputs = torch.cat([self.buffer[..., a - self.first : b - self.first] for a, b in bounds])
@@ -86,13 +81,13 @@ class Pipeline:
     def __init__(self, *stages: Stage) -> None:
         self.stages = stages
 
-    def push(self, network: ESDCodec, frames: Tensor | None, last: bool = False) -> Tensor | None:
+    def push(self, network: Network, frames: Tensor | None, last: bool = False) -> Tensor | None:
         """The output frames whose context is complete; with `last`, all that are left. None: there are none."""
         for stage in self.stages:
             frames = stage.push(network, frames, last)
         return frames
 
-    def run(self, network: ESDCodec, frames: Tensor) -> Tensor:
+    def run(self, network: Network, frames: Tensor) -> Tensor:
         """What becomes of the whole ``[B, C, L]``, L ≥ 1, given as many frames at a time as run together."""
         first = self.stages[0]
         pieces = frames.split(first.chunk_frames * first.batch, dim=-1)
@@ -105,11 +100,11 @@ class Pipeline:
         return sum(stage.context.right for stage in self.stages)
 
 
-def encoding(codec: ESDCodec, n_quantizers: int, *, chunk_frames: int, batch: int = 1) -> Pipeline:
+def encoding(network: Network, n_quantizers: int, *, chunk_frames: int, batch: int = 1) -> Pipeline:
     """Audio as frames ``[B, hop_length, L]`` -> codes ``[B, n_quantizers, L]``."""
-    of_latent = context(receptive_field(codec.encoder, (0, 0)), codec.hop_length)
+    of_latent = context(receptive_field(network.encoder, (0, 0)), network.hop_length)
     # acoustic codes describe what the semantic decoder leaves over, which looks around; semantic ones do not
-    of_codes = context(receptive_field(codec.semantic_decoder, (0, 0))) if n_quantizers > 1 else Context(0, 0)
+    of_codes = context(receptive_field(network.semantic_decoder, (0, 0))) if n_quantizers > 1 else Context(0, 0)
     quantize = partial(_quantize, n_quantizers=n_quantizers)
     return Pipeline(
         Stage(_encode, of_latent, chunk_frames=chunk_frames, batch=batch),
@@ -117,39 +112,39 @@ def encoding(codec: ESDCodec, n_quantizers: int, *, chunk_frames: int, batch: in
     )
 
 
-def _encode(network: ESDCodec, frames: Tensor) -> Tensor:
+def _encode(network: Network, frames: Tensor) -> Tensor:
     return network.encode_latent(unframed(frames))
 
 
-def _quantize(network: ESDCodec, latent: Tensor, n_quantizers: int) -> Tensor:
+def _quantize(network: Network, latent: Tensor, n_quantizers: int) -> Tensor:
     return network.quantize(latent, n_quantizers)
 
 
-def decoding(codec: ESDCodec, *, chunk_frames: int, batch: int = 1) -> Pipeline:
+def decoding(network: Network, *, chunk_frames: int, batch: int = 1) -> Pipeline:
     """Codes ``[B, n, L]`` -> audio as frames ``[B, hop_length, L]``."""
-    hop, subband_hop = codec.hop_length, codec.subband_hop_length
-    by_latent, by_subband = receptive_field_of_decoder(codec.decoder, (0, hop - 1))
+    hop, subband_hop = network.hop_length, network.subband_hop_length
+    by_latent, by_subband = receptive_field_of_decoder(network.decoder, (0, hop - 1))
     of_latent, of_subband = context(by_latent), context(by_subband, subband_hop)
     contexts = (
-        context(receptive_field(codec.semantic_decoder, (0, 0))),
-        context(receptive_field(codec.condition_network, (0, subband_hop - 1))),
+        context(receptive_field(network.semantic_decoder, (0, 0))),
+        context(receptive_field(network.condition_network, (0, subband_hop - 1))),
         Context(max(of_latent.left, of_subband.left), max(of_latent.right, of_subband.right)),
     )
     steps = (_dequantize, _condition, _synthesise)
     return Pipeline(*(Stage(step, c, chunk_frames=chunk_frames, batch=batch) for step, c in zip(steps, contexts)))
 
 
-def _dequantize(network: ESDCodec, codes: Tensor) -> Tensor:
+def _dequantize(network: Network, codes: Tensor) -> Tensor:
     return network.dequantize(codes)
 
 
-def _condition(network: ESDCodec, latent: Tensor) -> Tensor:
+def _condition(network: Network, latent: Tensor) -> Tensor:
     """The latent, and below it the subband as frames."""
     subband, _ = network.condition(latent)
     return torch.cat([latent, framed(subband, network.subband_hop_length)], dim=1)
 
 
-def _synthesise(network: ESDCodec, latent_and_subband: Tensor) -> Tensor:
+def _synthesise(network: Network, latent_and_subband: Tensor) -> Tensor:
     latent, subband = latent_and_subband.tensor_split([network.config["latent_dim"]], dim=1)
     return framed(network.synthesise(latent, unframed(subband)), network.hop_length)
 

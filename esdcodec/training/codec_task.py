@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
+from ..codec import ESDCodec
 from ..dataset.batch import Batch
 from ..evaluation.usage import CodebookUsage
-from ..model_codec import ESDCodec
 from .export import export
 from .initialise import fit_to_latents
 from .monitor import Sounds

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from ..model_codec import ESDCodec
+from ..codec import ESDCodec
 from ..weights import WeightsError, read_tensors
 
 DISCRIMINATOR = "discriminator.safetensors"

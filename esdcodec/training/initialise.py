@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..model_codec import ESDCodec
+from ..codec import ESDCodec
 from ..model_codec.quantizer import ResidualVectorQuantizer, SimVQ, VectorQuantizer
 
 FRAMES = 2**16  # of all ranks together that the codebooks are fitted to, at most

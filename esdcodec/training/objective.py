@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..dataset.batch import Batch
-from ..model_codec.codec import Reconstruction
 from ..model_codec.losses import (
     LOW_BAND_WINDOWS,
     SUBBAND_WINDOWS,
@@ -40,6 +39,7 @@ from ..model_codec.losses import (
     magnitude_loss,
     mel_loss,
 )
+from ..model_codec.network import Reconstruction
 from ..model_codec.spectral import decimate, frame_spectrum
 from .optimizer import Learner
 from .settings import ConfigurationError, TrainerSettings

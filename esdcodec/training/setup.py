@@ -13,12 +13,11 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_s
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ..codec import load
+from ..codec import ESDCodec, load
 from ..dataset.batch import FeatureExtractor
 from ..dataset.loader import Reader, Source
 from ..dataset.shards import list_shards
 from ..dataset.tally import Tally
-from ..model_codec import ESDCodec
 from ..model_codec.discriminator import Discriminator
 from .codec_task import CodecTask
 from .export import load_discriminator

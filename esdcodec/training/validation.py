@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from accelerate.logging import get_logger
 from torch import Tensor
 
+from ..codec import ESDCodec
 from ..dataset.batch import Batch
 from ..evaluation.metrics import si_sdr, stoi
 from ..evaluation.usage import CodebookUsage
-from ..model_codec import ESDCodec
 from ..model_codec.losses import WINDOWS, mel_loss
 from .monitor import Sounds
 from .task import Validation

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY, make_tiny_codec, speech
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 
 HOP = 120
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_tiny_codec, speech
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 from esdcodec.model_codec.inference import inference_form
 from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake
 
@@ -268,3 +268,10 @@ class TestCompilers:
         tiny_codec.encoder[0].register_forward_hook(lambda layer, inputs, output: seen.append(output.shape))
         tiny_codec.encode(speech(0.2))
         assert len(seen) == 1
+
+
+def test_a_codec_with_a_compiled_part_is_saved_under_the_usual_names(tiny_codec, tmp_path):
+    decoded = tiny_codec.decode(codes := tiny_codec.encode(speech(0.2)))
+    tiny_codec.decoder = torch.compile(tiny_codec.decoder, backend="eager")
+    tiny_codec.save_pretrained(tmp_path)
+    assert torch.equal(ESDCodec.from_pretrained(tmp_path, device="cpu").decode(codes), decoded)

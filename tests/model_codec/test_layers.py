@@ -3,7 +3,7 @@ import torch
 from conftest import TINY, speech
 from torch import nn
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 from esdcodec.model_codec.kernels import snake
 from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, Snake
 

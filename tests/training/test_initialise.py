@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import TINY, speech
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 from esdcodec.model_codec.quantizer import SimVQ
 from esdcodec.training import initialise
 from esdcodec.training.initialise import fit_simvq, fit_to_latents, water_level

@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 from torch import nn
 
-from esdcodec.model_codec import ESDCodec
+from esdcodec import ESDCodec
 from esdcodec.training.optimizer import make_optimizer, orthogonalised, warmup_cosine
 
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from esdcodec import ESDCodec
 from esdcodec.audio import resample
-from esdcodec.model_codec import ESDCodec
 from esdcodec.model_codec.chunking import Stage, decoding, encoding
 from esdcodec.model_codec.receptive_field import Context, context, receptive_field, receptive_field_of_decoder
 

@@ -1,30 +1,24 @@
 """Audio and codes that come in pieces."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from ..audio import Resampler
-from .chunking import Pipeline, decoding, encoding, framed, unframed
-from .inputs import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
-
-if TYPE_CHECKING:
-    from .codec import ESDCodec
+from .audio import Resampler
+from .model_codec.chunking import Pipeline, decoding, encoding, framed, unframed
+from .model_codec.inference_network import InferenceNetwork
+from .model_codec.inputs import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
 
 
 class _Stream:
     """Look-ahead and end of a stream, whichever way it goes."""
 
-    def __init__(self, codec: ESDCodec, pipeline: Pipeline) -> None:
+    def __init__(self, codec: InferenceNetwork, pipeline: Pipeline) -> None:
         self.codec, self.pipeline = codec, pipeline
         self.finished = False
 
     @property
     def look_ahead_ms(self) -> float:
-        """Milliseconds that must follow the end of a frame before its values can be told."""
+        """Milliseconds that must follow the end of a frame before its values are known."""
         return 1000 * self.pipeline.look_ahead / self.codec.frame_rate
 
     def _check_open(self) -> None:
@@ -43,7 +37,7 @@ class StreamEncoder(_Stream):
 
     def __init__(
         self,
-        codec: ESDCodec,
+        codec: InferenceNetwork,
         sample_rate: int | None,
         n_quantizers: int | None,
         gain: float,
@@ -58,7 +52,7 @@ class StreamEncoder(_Stream):
         self.pending: Tensor | None = None  # samples that do not fill a frame yet
 
     def push(self, audio: Audio) -> Tensor:
-        """The codes ``[B, n_quantizers, L]`` that can be told after the next piece, L ≥ 0.
+        """The codes ``[B, n_quantizers, L]`` whose context is complete after the next piece, L ≥ 0.
 
         Args:
             audio: ``[T]``, ``[B, T]`` or ``[B, 1, T]`` as `ESDCodec.encode` takes it, any T ≥ 1, B the same for all
@@ -109,13 +103,13 @@ class StreamEncoder(_Stream):
 class StreamDecoder(_Stream):
     """Decodes codes that come in pieces; made by `ESDCodec.stream_decoder`. The samples are those of `decode`."""
 
-    def __init__(self, codec: ESDCodec, gain: float, chunk_frames: int, batch: int) -> None:
+    def __init__(self, codec: InferenceNetwork, gain: float, chunk_frames: int, batch: int) -> None:
         self.gain = gain  # a factor
         super().__init__(codec, decoding(codec, chunk_frames=chunk_frames, batch=batch))
         self.shape: tuple[int, int] | None = None  # items and codebooks
 
     def push(self, codes: Tensor) -> Tensor:
-        """The audio ``[B, 1, T]`` that can be told after the next codes ``[B, n, L]``, T ≥ 0.
+        """The audio ``[B, 1, T]`` whose context is complete after the next codes ``[B, n, L]``, T ≥ 0.
 
         Raises:
             ValueError: these are no codes of this model, or not shaped like those before, or the stream is finished.
