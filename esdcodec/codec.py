@@ -14,9 +14,7 @@ from torch import Tensor
 
 from . import weights
 from .audio import resample
-from .model_codec.chunking import decoding, encoding, framed, unframed
-from .model_codec.inference_network import InferenceNetwork
-from .model_codec.inputs import (
+from .model_codec.checks import (
     Audio,
     check_audio,
     check_codes,
@@ -26,6 +24,8 @@ from .model_codec.inputs import (
     check_n_quantizers,
     check_sample_rate,
 )
+from .model_codec.chunking import decoding, encoding, framed, unframed
+from .model_codec.inference_network import InferenceNetwork
 from .model_codec.network import Network
 from .precision import fastest_dtype
 from .streams import StreamDecoder, StreamEncoder

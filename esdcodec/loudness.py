@@ -98,7 +98,7 @@ def gain_for(audio: Any, sample_rate: int) -> float:
     """
     import torch
 
-    from .model_codec.inputs import check_audio, check_sample_rate
+    from .model_codec.checks import check_audio, check_sample_rate
 
     waveform = check_audio(audio, audio.device if isinstance(audio, torch.Tensor) else torch.device("cpu"))
     meter = LoudnessMeter(check_sample_rate(sample_rate, sample_rate))

@@ -1,7 +1,7 @@
 """ONNX files of a codec's two halves, for runtimes without PyTorch.
 
     pip install "esdcodec[onnx]"
-    python -m esdcodec.onnx_export 25hz_nano nano_onnx/
+    python -m esdcodec.onnx_export 25hz_nano exported/
 
 writes
 

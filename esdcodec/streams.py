@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from .audio import Resampler
+from .model_codec.checks import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
 from .model_codec.chunking import Pipeline, decoding, encoding, framed, unframed
 from .model_codec.inference_network import InferenceNetwork
-from .model_codec.inputs import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
 
 
 class _Stream:

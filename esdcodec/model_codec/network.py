@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import check_config, check_n_quantizers
 from .condition import ConditionNetwork
 from .decoder import Decoder
 from .encoder import Encoder, SemanticDecoder
-from .inputs import check_config, check_n_quantizers
 from .layers import full_precision
 from .quantizer import ResidualVectorQuantizer, SimVQ
 
