@@ -3,7 +3,8 @@
     python benchmarks/loader.py [SHARDS] [--format mp3] [--segment-seconds 3.2] [--rounds 3]
 
 Ours seeks to the utterance, decodes the segment and resamples it. The plain way reads the shard through, decodes whole
-utterances, resamples them, and crops. Without SHARDS it makes some: utterances of 10 to 20 s from the bundled sample.
+utterances, resamples them, and crops. "Ours, teacher" computes what w2v-BERT reads of each segment besides, as a run
+with `model.teacher` does. Without SHARDS it makes some: utterances of 10 to 20 s from the bundled sample.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import webdataset
+from transformers import SeamlessM4TFeatureExtractor
 
 from esdcodec.audio import read
 from esdcodec.dataset.batch import collate
@@ -29,6 +31,7 @@ from esdcodec.dataset.loader import Reader, Source
 from esdcodec.dataset.shards import list_shards
 from esdcodec.dataset.stream import Segment, shuffle
 from esdcodec.dataset.tally import Tally
+from esdcodec.training.teacher import FeatureExtraction
 
 SAMPLE_RATE = 24000
 BATCH_SIZE = 12
@@ -88,17 +91,26 @@ def main() -> None:
         source = args.shards or make_shards(Path(folder), args.format, args.rate)
         started = time.perf_counter()
         reader = Reader(Filters(), sample_rate=SAMPLE_RATE, batch_size=BATCH_SIZE, num_workers=0, max_broken_share=1)
-        training = reader.training(
-            Source.parse(source),
-            segment_length=length,
-            per_utterance=1,
-            shuffle_buffer=1000,
-            shuffle_window=20000,
-            seed=0,
-            tally=Tally(),
+        SeamlessM4TFeatureExtractor().save_pretrained(f"{folder}/features")  # that of w2v-BERT 2.0
+        ours, with_teacher = (
+            reader.training(
+                Source.parse(source),
+                segment_length=length,
+                per_utterance=1,
+                shuffle_buffer=1000,
+                shuffle_window=20000,
+                seed=0,
+                tally=Tally(),
+                extract=extract,
+            )
+            for extract in (None, FeatureExtraction(f"{folder}/features", SAMPLE_RATE))
         )
         print(f"index of {len(list_shards(source))} shards: {time.perf_counter() - started:.2f} s, once")
-        ways = {"plain": plain(list_shards(source), length, 0), "ours": training.batches(0)}
+        ways = {
+            "plain": plain(list_shards(source), length, 0),
+            "ours": ours.batches(0),
+            "ours, teacher": with_teacher.batches(0),
+        }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(args.rounds):  # in turns, so that a slow moment is everybody's
             for name, batches in ways.items():
@@ -108,11 +120,11 @@ def main() -> None:
                     next(batches)
                 rates[name].append(args.batches * BATCH_SIZE / (time.perf_counter() - started))
         print(
-            f"{'':8}{'utterances/s':>14}{'hours of audio/s':>18}   per worker, segments of {args.segment_seconds:g} s"
+            f"{'':15}{'utterances/s':>14}{'hours of audio/s':>18}   per worker, segments of {args.segment_seconds:g} s"
         )
         for name, values in rates.items():
             rate = statistics.median(values)
-            print(f"{name:8}{rate:14.0f}{rate * args.segment_seconds / 3600:18.3f}")
+            print(f"{name:15}{rate:14.0f}{rate * args.segment_seconds / 3600:18.3f}")
         ratio = statistics.median(o / p for o, p in zip(rates["ours"], rates["plain"]))
         print(f"ours is {ratio:.1f} times as fast")
 

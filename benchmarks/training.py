@@ -3,7 +3,7 @@
     python benchmarks/training.py [--model 25hz_nano] [--batch 3x4.0 12x3.2] [--teacher FOLDER] [--steps 5]
 
 Every row is a process of its own on the device that there is (small sizes on a CPU), trained on synthetic shards with
-the discriminators of the model, or small ones where it has none. `rest` is what of the whole step is none of the parts:
+the discriminators of the model. `rest` is what of the whole step is none of the parts:
 the codec's losses and backward pass, its adversarial pass, the optimizers. `peak` is the share of the arithmetic that
 one large matrix product reaches on this device in this precision, in the same process.
 """
@@ -11,6 +11,7 @@ one large matrix product reaches on this device in this precision, in the same p
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -28,9 +29,6 @@ MODES = {  # name -> mixed precision, TF32, backend of torch.compile
     "fp32 compiled": ("no", False, "inductor"),
     "bf16 compiled": ("bf16", False, "inductor"),
 }
-SMALL = (
-    "{periods: [2,3,5], period_channels: [8,16,32], windows: [1024,512], resolution_channels: 8, bands: [0.0,0.25,1.0]}"
-)
 
 
 def seconds(function: Callable[[], object], steps: int) -> float:
@@ -76,12 +74,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             f"trainer.mixed_precision={precision}", f"trainer.tf32={tf32}", "trainer.tracker=null",
             f"data.num_workers={args.num_workers}", "data.shuffle_window=10",
         ]  # fmt: skip
+        overrides.append("model.teacher=null")
         if args.teacher:
-            overrides.append(f"+model.teacher={{path: {args.teacher}, statistics: null, layer: 17, pool: 2}}")
-        else:
-            overrides.append("model.teacher=null")
-        if args.model == "25hz_nano":
-            overrides.append(f"model.discriminator={SMALL}")
+            overrides[-1] = f"+model.teacher={{path: {args.teacher}, statistics: null, layer: 17, pool: 2}}"
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
             trainer = make_trainer(compose("esdcodec_train", overrides=overrides))
         device = trainer.accelerator.device
@@ -136,6 +131,7 @@ def main() -> None:
     print(f"{args.model} on {device}, torch {torch.__version__}; milliseconds")
     parts = ("loader", "forward", "teacher", "discriminator", "rest", "whole")
     print(f"{'batch':8}{'mode':15}" + "".join(f"{p:>14}" for p in (*parts, "steps/s", "audio s/s", "GiB", "peak")))
+    failed = False
     for batch in args.batch:
         size, length = batch.split("x")
         for mode in args.modes:
@@ -156,7 +152,12 @@ def main() -> None:
                 env={**os.environ, "ACCELERATE_DYNAMO_BACKEND": MODES[mode][2], "PYTHONWARNINGS": "ignore"},
             )  # fmt: skip
             if result.returncode:
-                print(f"{batch:8}{mode:15}  failed: {result.stderr.strip().splitlines()[-1][:120]}")
+                lines = result.stderr.strip().splitlines()
+                reason = next(
+                    (line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)", line)), lines[-1]
+                )
+                print(f"{batch:8}{mode:15}  failed: {reason[:200]}")
+                failed = True
                 continue
             row = json.loads(result.stdout.strip().splitlines()[-1])
             row["rest"] = row["whole"] - sum(row[name] for name in ("loader", "forward", "teacher", "discriminator"))
@@ -165,6 +166,7 @@ def main() -> None:
             audio = rate * int(size) * float(length)
             peak = f"{100 * row['peak']:13.0f}%" if row["peak"] else f"{'':>14}"
             print(f"{batch:8}{mode:15}{times}{rate:14.2f}{audio:14.1f}{row['memory']:14.1f}{peak}")
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -2,4 +2,5 @@
 
 
 class ESDCodecError(Exception):
-    """Base of `AudioFileError`, `BitstreamError`, `ModelNotFoundError` and `WeightsError`."""
+    """Base of `AudioFileError`, `BitstreamError`, `ModelNotFoundError`, `WeightsError`; of training,
+    `ConfigurationError` and `CheckpointError`."""

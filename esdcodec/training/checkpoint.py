@@ -14,13 +14,15 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
+from ..errors import ESDCodecError
+
 log = logging.getLogger(__name__)
 
 STATE_FILE = "trainer.json"
 FORMAT = "esdcodec-checkpoint-3"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ESDCodecError, RuntimeError):
     """A checkpoint is damaged, or belongs to another model; the message says what to do."""
 
 

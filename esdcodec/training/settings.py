@@ -8,11 +8,12 @@ from inspect import Parameter, signature
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..dataset.filters import Filters
+from ..errors import ESDCodecError
 
 T = TypeVar("T")
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(ESDCodecError, ValueError):
     """A setting cannot be used; the message is one line that names its key."""
 
 
