@@ -181,7 +181,8 @@ class Network(nn.Module):
             subband=subband,
             subband_magnitude=magnitude,
             losses={
-                "semantic_commitment": 0.25 * semantic.commitment_loss + semantic.codebook_loss,
+                "semantic_commitment": semantic.commitment_loss,
+                "semantic_codebook": semantic.codebook_loss,
                 "acoustic_commitment": acoustic.commitment_loss,
                 "acoustic_codebook": acoustic.codebook_loss,
             },

@@ -44,6 +44,7 @@ from ..model_codec.spectral import decimate, frame_spectrum
 from .optimizer import Learner
 from .settings import ConfigurationError, TrainerSettings
 
+COMMITMENT = 0.25  # what the encoder's share of `semantic_commitment` counts beside the codebook's
 QUANTIZER_TERMS = ("semantic_commitment", "acoustic_commitment", "acoustic_codebook")
 RECONSTRUCTION_TERMS = ("mel", "condition_mel", "condition_magnitude")
 ADVERSARIAL_TERMS = ("adversarial", "feature_matching")
@@ -221,8 +222,11 @@ def reconstruction_losses(
     hop_length = (n_bins - 1) // 2
     subband = decimate(audio[:, 0], sample_rate // subband_sample_rate)
     n_samples = min(subband.shape[-1], output.subband.shape[-1])
+    quantizers = output.losses
     losses = {
-        **output.losses,
+        "semantic_commitment": COMMITMENT * quantizers["semantic_commitment"] + quantizers["semantic_codebook"],
+        "acoustic_commitment": quantizers["acoustic_commitment"],
+        "acoustic_codebook": quantizers["acoustic_codebook"],
         "mel": mel_loss(output.audio, audio, sample_rate, WINDOWS),
         "condition_mel": mel_loss(
             output.subband[..., :n_samples], subband[:, None, :n_samples], subband_sample_rate, SUBBAND_WINDOWS
