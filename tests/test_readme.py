@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,48 +18,70 @@ from esdcodec.model_codec.discriminator import Discriminator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 COMPATIBILITY = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    assert found
-    return found
+def example(name: str, page: str) -> str:
+    """The Python block below the marker `<!-- example: NAME -->`."""
+    (found,) = re.findall(rf"^<!-- example: {name} -->\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return str(found)
 
 
-def test_python_blocks_run_and_their_shapes_are_true(tmp_path, monkeypatch):
+def test_the_quickstart_runs_and_its_shapes_are_true(tmp_path, monkeypatch):
     (tmp_path / "esdcodec").symlink_to(ROOT / "esdcodec")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("esdcodec.codec.best_device", lambda: torch.device("cpu"))
     namespace: dict[str, object] = {}
-    quickstart, ragged, stream = blocks("python")
-    exec(quickstart, namespace)
+    exec(example("quickstart", README), namespace)
     assert (tmp_path / "decoded.wav").stat().st_size > 10000
     length = namespace["codes"].shape[-1]
     assert namespace["codes"].shape == (1, 3, length)
     assert namespace["semantic"].shape == (1, 1, length)
     assert namespace["acoustic"].shape == (1, 2, length)
     assert namespace["decoded"].shape == (1, 1, 960 * length)
-    exec(ragged, namespace)
+
+
+def test_the_examples_of_the_python_page_run_and_their_shapes_are_true():
+    namespace: dict[str, object] = {}
+    exec(example("batch", PYTHON), namespace)
     assert namespace["codes"].shape == (2, 12, 50)
     assert (namespace["codes"][1, :, 32:] == -1).all()
     assert (namespace["codes"][1, :, :32] >= 0).all()
     assert namespace["decoded"].shape == (2, 1, 48000)
     assert not namespace["decoded"][1, :, 32 * 960 :].any()
-    exec(stream, namespace)
+    exec(example("stream", PYTHON), namespace)
     assert torch.cat(namespace["codes"], dim=-1).shape == (1, 1, 25)
     assert namespace["stream"].look_ahead_ms == 320
     assert namespace["codec"].stream_encoder().look_ahead_ms == 680
     assert namespace["codec"].stream_decoder().look_ahead_ms == 1720
 
 
-def test_the_block_of_the_compatibility_page_runs():
-    (dualcodec,) = blocks("python", COMPATIBILITY)
+def test_the_example_of_the_compatibility_page_runs():
     namespace: dict[str, object] = {}
-    exec(dualcodec, namespace)
+    exec(example("compatibility", COMPATIBILITY), namespace)
     assert namespace["semantic_codes"].shape == (2, 1, 50)
     assert namespace["acoustic_codes"].shape == (2, 7, 50)
     assert namespace["audio"].shape == (2, 1, 48000)
+
+
+def test_the_example_of_the_front_page_runs(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "esdcodec/assets/sample.flac", tmp_path / "talk.wav")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    exec(example("front", (ROOT / "docs/index.md").read_text(encoding="utf-8")), namespace)
+    assert namespace["decoded"].shape[-1] == 960 * namespace["codes"].shape[-1]
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_every_python_block_is_marked_and_so_is_run(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    marked = re.findall(r"^<!-- example: [a-z]+ -->\n```python$", text, re.MULTILINE)
+    assert len(marked) == len(re.findall(r"^ *```python$", text, re.MULTILINE))
+
+
+def test_the_set_up_is_one_block_of_two_commands():
+    (block,) = re.findall(r"^<!-- set-up -->\n```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert block.splitlines() == ["pip install -e . && python infer.py", 'pip install -e ".[dev]" && pytest']
 
 
 def test_commands_of_the_readme_are_understood():
