@@ -20,7 +20,7 @@ import torch
 
 import esdcodec
 from esdcodec.audio import audio_files, read, resample
-from esdcodec.infer.bitstream import Reader
+from esdcodec.bitstream import Reader
 from esdcodec.infer.files import find_jobs
 
 ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]

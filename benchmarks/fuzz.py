@@ -18,7 +18,7 @@ from collections import Counter
 
 import numpy as np
 
-from esdcodec.infer.bitstream import BitstreamError, Header, PipeReader, Reader, Writer, transcode
+from esdcodec.bitstream import BitstreamError, Header, PipeReader, Reader, Writer, transcode
 
 BOUND = 64  # bytes of memory for each byte of a file: codes are int64, and a bit may be a code
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .audio import AudioFileError
+    from .bitstream import BitstreamError
     from .codec import ESDCodec, load
     from .errors import ESDCodecError
-    from .infer.bitstream import BitstreamError
     from .infer.compat import Inference, get_model
     from .loudness import gain_for
     from .weights import ModelNotFoundError, WeightsError
@@ -42,7 +42,7 @@ _HOME = {
     "Inference": ".infer.compat",
     "ESDCodecError": ".errors",
     "AudioFileError": ".audio",
-    "BitstreamError": ".infer.bitstream",
+    "BitstreamError": ".bitstream",
     "ModelNotFoundError": ".weights",
     "WeightsError": ".weights",
 }

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ..workers import uninterrupted
+from ..processes import uninterrupted
 from .containers import Part
 from .errors import AudioFileError
 from .resample import Resampler, Waveform

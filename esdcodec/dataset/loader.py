@@ -1,9 +1,6 @@
 """The loaders of a run, from its configuration."""
 
 import logging
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..processes import leave_to_the_parent
 from .batch import Batch, FeatureExtractor
 from .corpus import Corpus, Segments
 from .filters import Filters
@@ -173,25 +171,9 @@ class Training:
             sampler=sampler,
             num_workers=reader.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_ignore_preemption,
+            worker_init_fn=_start_worker,
         )
 
 
-def _ignore_preemption(worker: int) -> None:
-    """A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved."""
-    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK")
-    numbers = {getattr(signal, name) for name in names if hasattr(signal, name)}
-    if not hasattr(signal, "sigwaitinfo"):
-        # macOS does not say who sent a signal, and Windows sends none between processes: the worker ends when the
-        # trainer closes its queue, or when torch's watchdog sees that the trainer is gone
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-
-    def watch() -> None:
-        while signal.sigwaitinfo(numbers).si_pid != os.getppid():
-            pass
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _start_worker(worker: int) -> None:
+    leave_to_the_parent()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..audio import FolderContent, Waveform, audio_files
 from ..codec import load
-from ..workers import in_processes
+from ..processes import in_processes
 from .alignment import delay_ms
 from .metrics import METRICS, Scorer, load_metric, metric_version
 from .pair import NotScorable, Pair

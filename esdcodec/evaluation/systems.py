@@ -20,8 +20,8 @@ import torch
 
 from .. import __version__
 from ..audio import EXTENSIONS, Waveform, resample
+from ..bitstream import VERSION, Reader, transcode
 from ..codec import ESDCodec
-from ..infer.bitstream import VERSION, Reader, transcode
 from ..infer.coding import decode_file, encode_file
 from .memory import peak_memory
 from .reference import SAMPLE_RATE, Reference, content_hash, read_audio, text_hash

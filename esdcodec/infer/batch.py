@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..audio import EXTENSIONS
-from ..workers import WorkerDied, in_processes
+from ..processes import WorkerDied, in_processes
 from .files import STDIN, STDOUT, Found, Job, find_jobs, is_stream, printable, tidy
 from .progress import SecondsBar
 from .tasks import Facts, Task

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..config import config_names
 from ..evaluation.cli import add_parser as add_evaluate
-from ..workers import SIGNALS, stop
+from ..processes import SIGNALS, stop
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLE = ASSETS / "sample.flac"
@@ -269,8 +269,8 @@ def run_encode(args: argparse.Namespace) -> int:
 
 
 def run_decode(args: argparse.Namespace) -> int:
+    from ..bitstream import MAX_RATE, MIN_RATE
     from .batch import run
-    from .bitstream import MAX_RATE, MIN_RATE
     from .sinks import FORMATS
     from .tasks import Decode
 
@@ -341,7 +341,7 @@ def _model_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from .bitstream import BitstreamError
+    from ..bitstream import BitstreamError
     from .files import find_jobs, printable
     from .info import describe, table
 

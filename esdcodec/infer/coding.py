@@ -11,10 +11,10 @@ import soundfile
 import torch
 
 from ..audio import AudioFileError, Resampler, Waveform, opened
+from ..bitstream import MAX_RATE, MIN_RATE, Block, Header, PipeReader, Reader, Writer
 from ..codec import ESDCodec
 from ..loudness import LoudnessMeter
 from ..streams import StreamDecoder
-from .bitstream import MAX_RATE, MIN_RATE, Block, Header, PipeReader, Reader, Writer
 from .progress import Progress
 from .sinks import MakeSink
 
@@ -179,8 +179,8 @@ def decode_file(
     problems: list[str] = []
     if source.seekable():
         reader: Reader | PipeReader = Reader(source, recover=recover)
-        if reader.problem:
-            problems.append(str(reader.problem))
+        if reader.error:
+            problems.append(str(reader.error))
     else:
         reader = PipeReader(source)
     header = reader.header

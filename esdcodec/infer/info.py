@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .bitstream import Reader
+from ..bitstream import Reader
 from .files import printable
 
 

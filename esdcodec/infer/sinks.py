@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ..audio import AudioFileError, Waveform
-from ..workers import uninterrupted
+from ..processes import uninterrupted
 from .files import can_seek
 
 Write = Callable[[Waveform], None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
 import numpy as np
 
 from ..audio import probe
-from .bitstream import Reader, read_header, transcode
+from ..bitstream import Reader, read_header, transcode
 from .files import is_stream, open_source, output, spooled, whole_file
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from omegaconf import OmegaConf
 
+from ..processes import Interrupted, Interruption
 from . import checkpoint
 from .checkpoint import CheckpointError, attempt
-from .interruption import Interrupted, Interruption
 from .monitor import Sounds, log_sounds
 from .optimizer import Learner
 from .settings import RunSettings

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..dataset.tally import Tally, check_share
-from .interruption import Interrupted
+from ..processes import Interrupted
 from .monitor import Window, progress_line, starvation
 from .optimizer import Learner
 from .run import Run

@@ -18,8 +18,8 @@ import torch
 from conftest import PATIENCE, make_tiny_codec, speech
 
 from esdcodec.audio import read
+from esdcodec.bitstream import Reader
 from esdcodec.codec import load
-from esdcodec.infer.bitstream import Reader
 from esdcodec.infer.cli import main
 from esdcodec.infer.files import find_jobs, whole_file
 from esdcodec.loudness import gain_for
@@ -321,7 +321,7 @@ class TestNothingIsLost:
         script = f"""
             import os, pathlib, signal
             from esdcodec.infer.files import whole_file
-            from esdcodec.workers import SIGNALS, stop
+            from esdcodec.processes import SIGNALS, stop
 
             for number in SIGNALS:
                 signal.signal(number, stop)

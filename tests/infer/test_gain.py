@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from conftest import make_tiny_codec, speech
 
-from esdcodec.infer.bitstream import Reader
+from esdcodec.bitstream import Reader
 from esdcodec.infer.cli import main
 from esdcodec.infer.coding import encode_file
 from esdcodec.loudness import gain_for

@@ -9,7 +9,7 @@ import torch
 from conftest import make_tiny_codec
 
 from esdcodec.audio import EXTENSIONS
-from esdcodec.infer.bitstream import Reader
+from esdcodec.bitstream import Reader
 from esdcodec.infer.cli import main, parser
 
 (SUBCOMMANDS,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from conftest import make_tiny_codec
 
-from esdcodec.infer.bitstream import BitstreamError, Reader
+from esdcodec.bitstream import BitstreamError, Reader
 from esdcodec.infer.cli import main
 from esdcodec.infer.coding import decode_file, encode_file
 from esdcodec.infer.info import describe, table

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from conftest import PATIENCE
 from runs import SMALL, compose_values, equal, finish, on_two, scalars, start, train, weights
 
+from esdcodec.processes import EXIT_CODE
 from esdcodec.training import setup
 from esdcodec.training.checkpoint import CheckpointError
 from esdcodec.training.codec_task import CodecTask
-from esdcodec.training.interruption import EXIT_CODE
 from esdcodec.training.run import Run
 from esdcodec.training.trainer import Trainer
 

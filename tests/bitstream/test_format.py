@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bitstream import HEADER, as_version_1, codes_of, written
 
-from esdcodec.infer import bitstream
+from esdcodec import bitstream
 from esdcodec.loudness import LEVEL
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")

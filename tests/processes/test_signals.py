@@ -8,7 +8,7 @@ import soundfile
 from conftest import speech
 
 from esdcodec.audio import opened
-from esdcodec.workers import SIGNALS, stop
+from esdcodec.processes import SIGNALS, stop
 
 
 class Interrupted(io.BytesIO):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_bitstream import HEADER, codes_of, written
 
-from esdcodec.infer.bitstream import END_BYTES, BitstreamError, Reader
+from esdcodec.bitstream import END_BYTES, BitstreamError, Reader
 
 SMALL = replace(HEADER, bits=(7, 3), block_frames=4)
 START, FULL = len(SMALL.to_bytes()), SMALL.block_bytes(4)
@@ -31,7 +31,7 @@ def blocks_of(data=DATA):
 
 def test_a_whole_file_is_itself():
     reader, codes = recovered(DATA)
-    assert reader.problem is None
+    assert reader.error is None
     assert reader.original_samples == SAMPLES
     np.testing.assert_array_equal(codes, CODES)
 
@@ -42,7 +42,7 @@ def test_what_is_left_of_a_cut_file_is_a_prefix_with_all_whole_blocks(length):
     whole = 14 if length >= END else (length - START) // FULL * 4
     np.testing.assert_array_equal(codes, CODES[:, :whole])
     assert reader.original_samples == whole * 640
-    assert reader.problem is not None
+    assert reader.error is not None
     with pytest.raises(BitstreamError, match="cut"):
         Reader(io.BytesIO(DATA[:length]))
 
@@ -62,7 +62,7 @@ def test_a_damaged_end_costs_no_codes(n_frames, damage):
     reader, read = recovered(data)
     np.testing.assert_array_equal(read, codes)
     assert reader.original_samples == n_frames * 640
-    assert reader.problem is not None
+    assert reader.error is not None
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -87,7 +87,7 @@ def test_a_missing_block_is_missed_where_it_was(lost):
         expected[:, 4 * block : 4 * block + 4] = -1
     np.testing.assert_array_equal(codes, expected)
     assert reader.original_samples == SAMPLES
-    assert reader.problem is not None
+    assert reader.error is not None
 
 
 @pytest.mark.parametrize("place", range(START, END))
@@ -121,11 +121,11 @@ def test_an_end_that_promises_too_much_is_not_believed():
     reader, codes = recovered(DATA[:END] + end)
     np.testing.assert_array_equal(codes, CODES)
     assert reader.original_samples == 14 * 640
-    assert reader.problem is not None
+    assert reader.error is not None
 
 
 def test_an_end_that_promises_less_than_there_is_costs_no_blocks():
     end = written(codes_of(5, SMALL.bits), SMALL)[-END_BYTES:]
     reader, codes = recovered(DATA[:END] + end)
     np.testing.assert_array_equal(codes, CODES)
-    assert reader.problem is not None
+    assert reader.error is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE
 
-from esdcodec.workers import WorkerDied, in_processes, stop, uninterrupted
+from esdcodec.processes import WorkerDied, in_processes, stop, uninterrupted
 
 FOLDER = ""  # of a worker process: where it may leave a note
 
@@ -113,7 +113,7 @@ def test_processes_end_when_the_results_are_no_longer_wanted():
 def test_workers_of_a_killed_process_tidy_up_and_end(tmp_path):
     script = f"""
         import os, pathlib, time
-        from esdcodec.workers import in_processes
+        from esdcodec.processes import in_processes
 
         def begin():
             pass
@@ -131,7 +131,7 @@ def test_workers_of_a_killed_process_tidy_up_and_end(tmp_path):
     """
     file = tmp_path / "script.py"
     file.write_text(textwrap.dedent(script))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, str(file)], env=environment)
     while len(list(tmp_path.glob("[0-9]*"))) < 2:
         assert process.poll() is None
@@ -166,7 +166,7 @@ def test_a_signal_within_a_call_into_c_is_not_lost():
 def test_two_signals_at_once_stop_a_process_without_a_word():
     script = """
         import os, signal
-        from esdcodec.workers import SIGNALS, stop
+        from esdcodec.processes import SIGNALS, stop
 
         for number in SIGNALS:
             signal.signal(number, stop)

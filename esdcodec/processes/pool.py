@@ -1,4 +1,4 @@
-"""Work in several processes, which end with the one that started them and tidy up when they are stopped."""
+"""Many jobs in several processes, which end with the one that started them and tidy up when they are stopped."""
 
 import _thread
 import multiprocessing
@@ -8,66 +8,23 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from typing import Any, ParamSpec, TypeVar
+
+from .signals import SIGNALS, stop
 
 P = ParamSpec("P")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 20.0  # seconds in which a process that is stopped may tidy up
 FAILED_STARTS = 3  # in a row, after which no further process is started
 
 
 class WorkerDied(RuntimeError):
     """The process that did a job ended without a result."""
-
-
-# ---- being told to stop ----------------------------------------------------------------------------------------------
-
-_held = False  # within `uninterrupted`
-_received = 0  # the signal that came within
-
-
-def stop(signum: int, frame: object) -> None:
-    """Handler of `SIGNALS`: ends the process with 128 + the signal's number, and ignores those that follow.
-
-    So what is under way tidies up, and no second signal interrupts that.
-    """
-    global _received
-    for number in SIGNALS:
-        signal.signal(number, _ignore)  # SIG_IGN for one that has come already would be told as a race
-    if _held:
-        _received = signum
-    else:
-        raise SystemExit(128 + signum)
-
-
-def _ignore(signum: int, frame: object) -> None:
-    pass
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """A signal that comes within stops the process at the end.
-
-    Around calls into C that call back: an exception that is raised in the callback is printed and lost.
-    """
-    global _held, _received
-    _held = True
-    try:
-        yield
-    finally:
-        _held = False
-        if _received:
-            signum, _received = _received, 0
-            raise SystemExit(128 + signum)
-
-
-# ---- many jobs -------------------------------------------------------------------------------------------------------
 
 
 def in_processes(

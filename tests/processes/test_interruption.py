@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esdcodec.dataset import loader
-from esdcodec.training import interruption
-from esdcodec.training.interruption import Interruption
+from esdcodec.processes import PREEMPTION, Interruption, leave_to_the_parent
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,17 +41,17 @@ def test_a_run_in_another_thread_is_not_told_but_runs():
 
 
 def test_the_signals_are_those_that_the_system_has():
-    code = "import signal; del signal.SIGUSR1; from esdcodec.training.interruption import *; print(len(SIGNALS))"
+    code = "import signal; del signal.SIGUSR1; from esdcodec.processes import *; print(len(PREEMPTION))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert result.stdout == f"{len(interruption.SIGNALS) - 1}\n", result.stderr
+    assert result.stdout == f"{len(PREEMPTION) - 1}\n", result.stderr
 
 
 def test_a_worker_without_sigwaitinfo_outlives_a_preemption(monkeypatch):
-    for name in ("sigwaitinfo", "pthread_sigmask", "SIGUSR1"):
+    for name in ("sigwaitinfo", "pthread_sigmask"):
         monkeypatch.delattr(signal, name)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *PREEMPTION)}
     try:
-        loader._ignore_preemption(0)
+        leave_to_the_parent()
         for number in before:
             os.kill(os.getpid(), number)  # nothing comes of it
     finally:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esdcodec.infer.bitstream import (
+from esdcodec.bitstream import (
     BitstreamError,
     DamagedBlock,
     Header,
@@ -160,7 +160,7 @@ def test_a_crash_loses_the_last_block_at_most():
         Reader(io.BytesIO(stream.getvalue()))
     reader = Reader(io.BytesIO(stream.getvalue()), recover=True)
     np.testing.assert_array_equal(reader.read(), codes[:, :96])
-    assert "cut" in str(reader.problem)
+    assert "cut" in str(reader.error)
 
 
 class TestDamage:

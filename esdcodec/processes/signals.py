@@ -1,0 +1,107 @@
+"""Being told to stop: a command ends and tidies up; a training run saves first; its workers leave that to it."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that stop a command
+# SIGUSR1 is what SLURM is asked to send; Windows has neither it nor a SIGTERM from outside, but Ctrl-Break
+PREEMPTION = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
+EXIT_CODE = 75  # "try again later" in sysexits.h: the run was saved, start it again
+
+# ---- a command -------------------------------------------------------------------------------------------------------
+
+_held = False  # within `uninterrupted`
+_received = 0  # the signal that came within
+
+
+def stop(signum: int, frame: object) -> None:
+    """Handler of `SIGNALS`: ends the process with 128 + the signal's number, and ignores those that follow.
+
+    So what is under way tidies up, and no second signal interrupts that.
+    """
+    global _received
+    for number in SIGNALS:
+        signal.signal(number, _ignore)  # SIG_IGN for one that has come already would be told as a race
+    if _held:
+        _received = signum
+    else:
+        raise SystemExit(128 + signum)
+
+
+def _ignore(signum: int, frame: object) -> None:
+    pass
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A signal that comes within stops the process at the end.
+
+    Around calls into C that call back: an exception that is raised in the callback is printed and lost.
+    """
+    global _held, _received
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+        if _received:
+            signum, _received = _received, 0
+            raise SystemExit(128 + signum)
+
+
+# ---- a training run --------------------------------------------------------------------------------------------------
+
+
+class Interrupted(SystemExit):
+    """The run was told to stop and has saved what it had."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
+
+
+class Interruption:
+    """Remembers, while it is entered, that one of `PREEMPTION` came, instead of dying of it.
+
+    Python runs handlers in the main thread alone; a run in another thread is not told.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __enter__(self) -> "Interruption":
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._note) for number in PREEMPTION if in_main_thread}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+
+
+def leave_to_the_parent() -> None:
+    """Ignore, in a worker process, signals that are not the parent's.
+
+    A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved.
+    """
+    numbers = {signal.SIGINT, *PREEMPTION}
+    if not hasattr(signal, "sigwaitinfo"):
+        # macOS does not say who sent a signal, and Windows sends none between processes: the worker ends when the
+        # trainer closes its queue, or when torch's watchdog sees that the trainer is gone
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def watch() -> None:
+        while signal.sigwaitinfo(numbers).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
