@@ -151,7 +151,10 @@ class Objective:
 
 
 class AdversarialPass:
-    """Both passes of the discriminators over a batch: one that teaches them, one that teaches what made the audio."""
+    """Both passes of some discriminators over a batch: one that teaches them, one that teaches what made the audio.
+
+    A step may have several, each over another signal.
+    """
 
     def __init__(self, accelerator: Accelerator, discriminator: Learner) -> None:
         self.accelerator, self.discriminator = accelerator, discriminator
@@ -162,7 +165,8 @@ class AdversarialPass:
         Both networks see the discriminators as they were before this step, so D(real) is needed once.
 
         Returns:
-            The terms `adversarial` and `feature_matching`, whose gradients reach `fake`; scalars to log.
+            The terms `adversarial` and `feature_matching`, whose gradients reach `fake`; scalars to log, under the
+            name of these discriminators.
         """
         real_maps, fake_maps = self.discriminate(real, fake.detach())
         loss = discriminator_loss(real_maps, fake_maps)
@@ -172,10 +176,11 @@ class AdversarialPass:
             "adversarial": adversarial_loss(maps),
             "feature_matching": feature_matching_loss(real_maps, maps),
         }
+        name = self.discriminator.name
         scalars = {
-            "discriminator/loss": loss.detach(),
-            "discriminator/real": _mean_score(real_maps),
-            "discriminator/fake": _mean_score(fake_maps),
+            f"{name}/loss": loss.detach(),
+            f"{name}/real": _mean_score(real_maps),
+            f"{name}/fake": _mean_score(fake_maps),
         }
         return terms, scalars
 

@@ -122,6 +122,7 @@ class Learner:
     optimizer: Any
     schedule: LambdaLR
     average: AveragedModel | None = None  # of the weights
+    clip_grad_norm: float | None = None  # None: that of the run
 
     def __post_init__(self) -> None:
         self.options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -166,7 +167,8 @@ class Learner:
         )
         wrapped, optimizer = accelerator.prepare(network, optimizer)
         accelerator.register_for_checkpointing(schedule)
-        return cls(name, wrapped, accelerator.unwrap_model(wrapped, keep_torch_compile=False), optimizer, schedule)
+        unwrapped = accelerator.unwrap_model(wrapped, keep_torch_compile=False)
+        return cls(name, wrapped, unwrapped, optimizer, schedule, clip_grad_norm=settings.clip_grad_norm)
 
     def keep_average(self, accelerator: Accelerator, decay: float) -> None:
         """Keep an exponential moving average of the weights from now on."""

@@ -223,6 +223,13 @@ class Run:
                 self._export(saved, export)
         self.accelerator.wait_for_everyone()
 
+    def export_again(self, export: Callable[[Path], None]) -> None:
+        """What a run that was killed after its last checkpoint had no time for."""
+        saved = self.last_checkpoint
+        if saved is not None and self.accelerator.is_main_process:
+            self._export(saved, export)
+        self.accelerator.wait_for_everyone()
+
     def _export(self, saved: Path, export: Callable[[Path], None]) -> None:
         names = ["export", "export_best"] if checkpoint.best(self.folder) == saved else ["export"]
         for folder in (self.folder / name for name in names):

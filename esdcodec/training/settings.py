@@ -31,6 +31,7 @@ class OptimizerSettings:
     warmup_steps: int
     decay_steps: int
     final_lr: float
+    clip_grad_norm: float | None = None  # None: that of the trainer
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "lr", self.lr, "must be positive")
@@ -39,6 +40,8 @@ class OptimizerSettings:
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "must be at least 0 and below 1")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "must not be negative")
+        clip = self.clip_grad_norm
+        _require(clip is None or clip > 0, "clip_grad_norm", clip, "must be positive, or null for the trainer's")
 
 
 @dataclass(frozen=True, kw_only=True)

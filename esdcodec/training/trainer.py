@@ -81,6 +81,8 @@ class Trainer:
         for learner in self.task.learners:
             learner.network.train()
         self.window.clear()
+        if progress.step >= settings.max_steps:
+            self.run.export_again(self.task.export)
         while progress.step < settings.max_steps:
             with self.window.paused():
                 self.task.before_step(progress.step, lambda: self.read(batches)[0])
@@ -158,7 +160,8 @@ class Trainer:
 
     def _clip(self, learner: Learner) -> Tensor:
         """Clip the gradient; returns its norm before."""
-        norm = self.accelerator.clip_grad_norm_(learner.network.parameters(), self.settings.clip_grad_norm)
+        most = learner.clip_grad_norm or self.settings.clip_grad_norm
+        norm = self.accelerator.clip_grad_norm_(learner.network.parameters(), most)
         return norm.detach()
 
     def _skip_step(self, scalars: list[dict[str, Tensor]], norms: list[Tensor], keys: list[str]) -> None:

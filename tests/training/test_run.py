@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from conftest import PATIENCE
 from runs import SMALL, compose_values, equal, finish, on_two, scalars, start, train, weights
+from safetensors.torch import load_file
 
 from esdcodec.processes import EXIT_CODE
 from esdcodec.training import setup
@@ -264,6 +265,13 @@ class TestResume:
         base = (*in_process(shards, tmp_path, 1), spectrograms, small)
         train(*base)
         assert train(*base, "trainer.max_steps=2").run.progress.step == 2
+
+    def test_killed_before_the_last_export_it_exports(self, run):
+        folder, options = run
+        exported = load_file(folder / "export/model.safetensors")
+        shutil.rmtree(folder / "export")
+        train(*options)
+        assert equal([load_file(folder / "export/model.safetensors")], [exported])
 
     def test_what_a_checkpoint_tells_of_its_run(self, run):
         state = json.loads((run[0] / "checkpoint-00000003/trainer.json").read_text())

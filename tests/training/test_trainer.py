@@ -217,6 +217,19 @@ class TestOptions:
         changed = {name for name in first if not torch.equal(first[name], second[name])}
         assert {name.split(".")[0] for name in changed} == {"condition_network", "decoder"}
 
+    def test_each_network_may_have_a_clipping_norm_of_its_own(self, shards, tmp_path):
+        trainer = train(
+            f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL, "trainer.max_steps=1",
+            "trainer.discriminator.clip_grad_norm=1e-3",
+        )  # fmt: skip
+        norms = []
+        for learner in trainer.task.learners:
+            for parameter in learner.network.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            trainer._clip(learner)
+            norms.append(torch.stack([p.grad.norm() for p in learner.network.parameters()]).norm().item())
+        assert norms == pytest.approx([1, 1e-3], rel=1e-3)
+
     def test_discriminators_start_when_they_are_told(self, shards, tmp_path):
         every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.discriminator_start=2")
         self.run(shards, tmp_path, *every, "trainer.validate_every=3")
