@@ -38,6 +38,18 @@ def test_the_demonstration_needs_no_matplotlib_and_a_picture_says_so(tmp_path, a
     assert ("pip install matplotlib" in result.stderr) == (code == 2)
 
 
+def test_old_names_still_work_and_warn():
+    import esdcodec
+
+    with pytest.warns(DeprecationWarning, match=r"now in esdcodec\.codec"):
+        from esdcodec.pretrained import load
+    with pytest.warns(DeprecationWarning, match=r"now in esdcodec\.weights"):
+        from esdcodec.pretrained import WeightsError
+    with pytest.warns(DeprecationWarning, match="now in esdcodec"):
+        from esdcodec.model_codec import ESDCodec
+    assert (load, WeightsError, ESDCodec) == (esdcodec.load, esdcodec.WeightsError, esdcodec.ESDCodec)
+
+
 def test_all_names_are_there():
     import esdcodec
 

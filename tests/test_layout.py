@@ -9,7 +9,8 @@ import pytest
 import esdcodec
 
 ROOT = Path(esdcodec.__file__).parent
-SHIMS = {"esdcodec", "esdcodec.pretrained", "esdcodec.model_codec", "esdcodec.infer.bitstream"}  # of old names; they look upwards, lazily
+# of old names; they look upwards, lazily
+SHIMS = {"esdcodec", "esdcodec.pretrained", "esdcodec.model_codec", "esdcodec.infer.bitstream"}
 
 
 def module_name(file: Path) -> str:

@@ -225,8 +225,8 @@ class TestDamage:
             (torch.tensor([1.0, torch.inf]).half(), "a contains NaN or infinite"),
             (torch.full((3,), torch.nan).to(torch.float8_e4m3fn), "(a contains NaN or infinite|damaged)"),
             (torch.eye(3).to_sparse(), "a is a sparse"),
-            (torch.eye(3).to_sparse_csr(), "a is a sparse"),
-            (torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (2**30, 2**30)), "a is a sparse"),
+            (lambda: torch.eye(3).to_sparse_csr(), "a is a sparse"),
+            (lambda: torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (2**30, 2**30)), "a is a sparse"),
             (torch.empty(2**40, device="meta"), "a is a meta tensor"),
             (torch.zeros(1).expand(2**40), "share memory"),
         ],
@@ -235,6 +235,7 @@ class TestDamage:
     @pytest.mark.parametrize("zipped", [True, False])
     @pytest.mark.filterwarnings("ignore")
     def test_tensors_that_are_no_weights(self, tmp_path, tensor, message, zipped):
+        tensor = tensor() if callable(tensor) else tensor
         torch.save({"a": tensor, "b": torch.zeros(3)}, tmp_path / "odd.pt", _use_new_zipfile_serialization=zipped)
         with pytest.raises(WeightsError, match=rf"odd\.pt: .*{message}"):
             read_tensors(tmp_path / "odd.pt")

@@ -13,6 +13,7 @@ from torch import Tensor
 LOUDEST = 32.0  # full scales (30 dB above): no recording of floats is louder, and 16-bit values nearly always are
 ALIKE = 0.8  # correlation; that of two recordings of speech is about 0
 FEW_SAMPLES = 2400  # too few to tell
+MAX_PARTS = 1000  # blocks, stages or codebooks of a network
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
 
 MAX_GAIN_DB = 60
@@ -161,13 +162,18 @@ def check_codes(codes: Any, codebook_sizes: Sequence[int], device: torch.device)
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Sizes of a network: positive whole numbers, of which only the acoustic codebooks may be none."""
+    """Sizes of a network: positive whole numbers, of which only the acoustic codebooks may be none.
+
+    Parts are checked to be few before they are made, which takes time and memory even without weights.
+    """
     for name, value in config.items():
         if name.endswith("_rates"):
-            if not isinstance(value, list) or not value:
-                raise ValueError(f"{name}={value!r} must be a list of strides, such as [4, 5, 6, 8]")
+            if not isinstance(value, list) or not 0 < len(value) <= MAX_PARTS:
+                raise ValueError(f"{name} must be a list of 1 to {MAX_PARTS} strides, such as [4, 5, 6, 8]")
             for rate in value:
                 check_integer(rate, name, 1, None, "must be positive whole numbers")
         elif value is not None or name != "semantic_codebook_dim":
             low = 0 if name == "acoustic_codebooks" else 1
-            check_integer(value, name, low, None, f"must be a whole number of at least {low}")
+            high = MAX_PARTS if name.endswith(("_blocks", "_codebooks")) else None
+            limit = f" and at most {high}" if high else ""
+            check_integer(value, name, low, high, f"must be a whole number of at least {low}{limit}")

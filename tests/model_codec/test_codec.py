@@ -50,6 +50,13 @@ def test_rates_of_encoder_and_decoder_must_agree():
         ESDCodec(**{**TINY, "decoder_rates": [5, 4, 3, 3]})
 
 
+@pytest.mark.parametrize("name", ["acoustic_codebooks", "semantic_blocks", "condition_blocks"])
+@pytest.mark.parametrize("value", [10**9, -1, 2.0, None, "4"])
+def test_sizes_are_checked_before_anything_is_built(name, value):
+    with pytest.raises(ValueError, match=f"{name}.*must be a whole number of at least [01] and at most 1000"):
+        ESDCodec(**{**TINY, name: value})
+
+
 class TestInput:
     @pytest.mark.parametrize(
         "convert",
