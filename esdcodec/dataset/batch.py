@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -39,14 +39,15 @@ class Batch:
     teacher_inputs: dict[str, Tensor] = field(default_factory=dict)
     skipped: list[Skip] = field(default_factory=list)
     converted: Counter[str] = field(default_factory=Counter)  # what was done to how many segments
+    shards_seen: Counter[str] = field(default_factory=Counter)  # of a stream: see `Tally`
 
     def to(self, device: torch.device) -> "Batch":
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.teacher_inputs.items()}
-        return Batch(self.audio.to(device, non_blocking=True), self.keys, inputs, self.skipped, self.converted)
+        return replace(self, audio=self.audio.to(device, non_blocking=True), teacher_inputs=inputs)
 
     def pin_memory(self) -> "Batch":
         inputs = {name: tensor.pin_memory() for name, tensor in self.teacher_inputs.items()}
-        return Batch(self.audio.pin_memory(), self.keys, inputs, self.skipped, self.converted)
+        return replace(self, audio=self.audio.pin_memory(), teacher_inputs=inputs)
 
 
 def collate(
@@ -55,6 +56,7 @@ def collate(
     extract: FeatureExtractor | None = None,
     skipped: Sequence[Skip] = (),
     converted: Counter[str] | None = None,
+    shards_seen: Counter[str] | None = None,
 ) -> Batch:
     """`segments`, completed to `length` samples; `extract` sees them as they are."""
     audio = np.zeros((len(segments), length), np.float32)
@@ -66,4 +68,5 @@ def collate(
         teacher_inputs=extract([s.waveform for s in segments]) if extract and segments else {},
         skipped=list(skipped),
         converted=converted or Counter(),
+        shards_seen=shards_seen or Counter(),
     )

@@ -93,6 +93,8 @@ class Reader:
                     "corpora of remote, piped or compressed shards cannot be mixed by weight: download them"
                 )
 
+            tally.n_shards = len(shards)
+
             def stream(place: int) -> Dataset:
                 return Stream(
                     shards,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import webdataset
 
-REMOTE = ("pipe:", "http://", "https://", "hf://", "s3://", "gs://")
+REMOTE = ("pipe:", "http://", "https://", "hf://", "gs://")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 
@@ -16,10 +16,13 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: a shard or the list is not there; the message names it.
+        ValueError: it is at a kind of place that cannot be read; the message says how it can.
     """
     if not isinstance(source, str | Path):
         return [shard for part in source for shard in list_shards(part)]
     name = str(source)
+    if name.startswith("s3://"):
+        raise ValueError(f"{name} cannot be read by itself: give pipe:aws s3 cp {name} -")
     if name.startswith(REMOTE):
         return list(webdataset.shardlists.expand_urls(name))
     path = Path(name).expanduser()

@@ -3,17 +3,16 @@
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
 import torch
-import webdataset
 from torch.utils.data import IterableDataset
 
 from .batch import Batch, FeatureExtractor, Segment, Skip, collate
 from .decode import UnusableAudio, decode_segment
 from .filters import AUDIO_MEMBERS, Filters, Metadata, MetadataError
+from .tar_stream import ShardBroken, utterances
 
 MAX_EMPTY_EPOCHS = 3
 
@@ -51,6 +50,7 @@ class Stream(IterableDataset):
         self.extract = extract
         self.skipped: list[Skip] = []  # since the last batch of this worker
         self.converted: Counter[str] = Counter()
+        self.shards_seen: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
@@ -67,12 +67,12 @@ class Stream(IterableDataset):
             if len(waiting) == self.batch_size:
                 yield self._batch(waiting)
                 waiting = []
-        if waiting or self.skipped:
+        if waiting or self.skipped or self.shards_seen:
             yield self._batch(waiting)
 
     def _batch(self, segments: Sequence[Segment]) -> Batch:
-        batch = collate(segments, self.segment_length, self.extract, self.skipped, self.converted)
-        self.skipped, self.converted = [], Counter()
+        batch = collate(segments, self.segment_length, self.extract, self.skipped, self.converted, self.shards_seen)
+        self.skipped, self.converted, self.shards_seen = [], Counter(), Counter()
         return batch
 
     def _epochs(self, reader: int, n_readers: int, rng: random.Random) -> Iterator[Segment]:
@@ -92,14 +92,15 @@ class Stream(IterableDataset):
         for shard, part, n_parts in share(
             self.shards, reader, n_readers, random.Random(f"{self.seed}/{epoch}") if self.shuffle_buffer else None
         ):
-            samples = webdataset.tariterators.tarfile_samples([{"url": shard}], handler=partial(self._damaged, shard))
-            for number, sample in enumerate(samples):
-                if number % n_parts == part:
-                    yield from self._segments(sample, rng)
-
-    def _damaged(self, shard: str, error: Exception) -> bool:
-        self.skipped.append(Skip(shard, "", f"shard cannot be read to its end ({type(error).__name__})"))
-        return True  # go on with the next
+            number = 0
+            try:
+                for number, sample in enumerate(utterances(shard), 1):
+                    if number % n_parts == part:
+                        yield from self._segments(sample, rng)
+                self.shards_seen.update({"read": 1, "utterances of read": number})
+            except ShardBroken as error:  # go on with the next
+                self.skipped.append(Skip(shard, "", f"shard cannot be read to its end ({error})"))
+                self.shards_seen.update({"broken": 1, "utterances of broken": number})
 
     def _segments(self, sample: dict[str, Any], rng: random.Random) -> Iterator[Segment]:
         key, shard = sample["__key__"], sample["__url__"]

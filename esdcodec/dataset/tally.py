@@ -10,6 +10,7 @@ from .batch import Batch, Skip
 log = logging.getLogger(__name__)
 
 ENOUGH_TO_TELL = 100  # utterances
+ENOUGH_SHARDS = 20  # or all that there are
 SAID_OF_EACH = 3  # examples of a reason in one shard that are logged; all are counted
 
 
@@ -19,15 +20,53 @@ class TooMuchIsBroken(RuntimeError):
 
 @dataclass
 class Tally:
-    """Counts of one process."""
+    """Counts of one process, or with `+` of several.
+
+    Of shards that are streamed, `shards` says how many were `read` to their end and how many are `broken`, and the
+    `utterances of read` and `utterances of broken` ones; `n_shards` is how many there are.
+    """
 
     used: int = 0  # segments
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)  # (shard, reason) -> how many
     converted: Counter[str] = field(default_factory=Counter)
+    shards: Counter[str] = field(default_factory=Counter)
+    n_shards: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.used + other.used,
+            self.skipped + other.skipped,
+            self.converted + other.converted,
+            self.shards + other.shards,
+            max(self.n_shards, other.n_shards),
+        )
+
+    def check(self, max_share: float) -> None:
+        """Stop where too much is broken, once there is enough to tell.
+
+        Raises:
+            TooMuchIsBroken: more than `max_share` of the utterances, or of the shards.
+        """
+        check_share(self.reasons(), self.used, max_share)
+        read, broken = self.shards["read"], self.shards["broken"]
+        enough = min(self.n_shards, ENOUGH_SHARDS)
+        if not broken or read + broken < enough:
+            return
+        # a shard that broke after half of its utterances is half a broken one
+        size = self.shards["utterances of read"] / read if read else self.shards["utterances of broken"] / broken
+        missing = broken - min(broken, self.shards["utterances of broken"] / max(1.0, size))
+        if missing > max_share * (read + broken):
+            reasons = list(dict.fromkeys(reason for _, reason in self.skipped if reason.startswith("shard ")))[:3]
+            raise TooMuchIsBroken(
+                f"{broken} of {read + broken} shards could not be read to their end, more than "
+                f"data.max_broken_share={max_share:g} ({'; '.join(reasons)}): mend or remove those named in the log, "
+                "or raise it"
+            )
 
     def add(self, batch: Batch) -> None:
         self.used += len(batch.keys)
         self.converted.update(batch.converted)
+        self.shards.update(batch.shards_seen)
         self.skip(batch.skipped)
 
     def skip(self, skips: Iterable[Skip]) -> None:

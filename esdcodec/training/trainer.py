@@ -1,7 +1,6 @@
 """The loop: steps of a task over batches, and all that happens between them."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..dataset.tally import Tally, check_share
+from ..dataset.tally import Tally
 from ..processes import Interrupted
 from .monitor import Window, progress_line, starvation
 from .optimizer import Learner
@@ -187,14 +186,13 @@ class Trainer:
 
     def _log(self) -> None:
         progress = self.run.progress
-        reasons: Counter[str] = sum(gather_object([self.skip_counts.reasons()]), Counter())
-        used = sum(gather_object([self.skip_counts.used]))
+        skip_counts = sum(gather_object([self.skip_counts]), Tally())
         values = self.window.summary(self.accelerator) | self.task.summary(self.accelerator)
         values |= {f"lr/{learner.name}": float(learner.schedule.get_last_lr()[0]) for learner in self.task.learners}
         values |= {
             "data/hours": progress.audio_seconds / 3600,
             "data/epoch": progress.position / self.data.epoch_size if self.data.epoch_size else 0.0,
-            "data/skipped": reasons.total(),
+            "data/skipped": skip_counts.reasons().total(),
             "skipped_steps": progress.skipped_steps,
         }
         self.run.track(values)
@@ -202,7 +200,7 @@ class Trainer:
         for warning in (*self.task.warnings(values, progress.step), *starvation(values)):
             log.warning(warning)
         self.window.clear()
-        check_share(reasons, used, self.max_broken_share)
+        skip_counts.check(self.max_broken_share)
 
     def _validate(self) -> None:
         found = self.task.validate()

@@ -15,6 +15,7 @@ from conftest import speech
 from corpora import add, audio, broken_members, sample, utterance
 
 from esdcodec.audio import read
+from esdcodec.dataset import tar_stream
 from esdcodec.dataset.batch import Segment
 from esdcodec.dataset.filters import Filters
 from esdcodec.dataset.loader import Reader, Source
@@ -244,7 +245,8 @@ class TestBroken:
         for key, reason in reasons.items():
             assert any(f"skipped {key} in {shard}: {reason}" in r.getMessage() for r in caplog.records)
 
-    def test_a_stream_tells_the_same(self, broken):
+    def test_a_stream_tells_the_same(self, broken, monkeypatch):
+        monkeypatch.setattr(tar_stream, "WAITS", ())
         folder, reasons = broken
         tally = Tally()
         piped = [f"pipe:cat {folder}/a.tar", f"pipe:cat {folder}/b.tar", f"pipe:cat {folder}/none.tar 2>/dev/null"]
@@ -258,13 +260,61 @@ class TestBroken:
     def test_validation_leaves_them_out(self, broken):
         assert keys(validation(broken[0], batch_size=3, filters=MIN_RATE)) == ["good"]
 
-    def test_a_truncated_stream_keeps_what_is_before_the_cut(self, corpus):
+    def test_a_truncated_stream_keeps_what_is_before_the_cut(self, corpus, monkeypatch):
+        monkeypatch.setattr(tar_stream, "WAITS", (0.0,))
         shard = list_shards(str(corpus))[0]
         with open(shard, "rb+") as stream:
             stream.truncate(60000)
         batches = validation([f"pipe:cat {shard}"])
         assert keys(batches) == ["u000"]
         assert any("cannot be read to its end" in s.reason for b in batches for s in b.skipped)
+
+    def test_streamed_shards_that_are_gone_are_too_much_however_often_the_others_are_read(self, corpus, monkeypatch):
+        """Three of four; of twenty in a hundred it is known only when twenty were tried."""
+        monkeypatch.setattr(tar_stream, "WAITS", ())
+        there, *_ = list_shards(str(corpus))
+        gone = [f"pipe:cat {there}.{i}" for i in range(3)]
+        tally = Tally()
+        for batch in training([f"pipe:cat {there}", *gone], n=40, buffer=2, tally=tally):
+            tally.add(batch)
+        assert tally.used == 40
+        with pytest.raises(TooMuchIsBroken, match=r"39 of 52 shards could not be .*exit code 1: cat: .*No such"):
+            tally.check(0.5)
+        tally.check(0.8)
+        few = Tally(used=1000, shards=Counter({"read": 2, "broken": 1, "utterances of read": 90}), n_shards=100)
+        few.check(0.05)
+        with pytest.raises(TooMuchIsBroken, match="10 of 30 shards"):
+            sum([few] * 10, Tally()).check(0.05)
+
+    def test_a_shard_of_which_little_is_missing_counts_for_little(self):
+        shards = Counter({"read": 20, "broken": 2, "utterances of read": 2000, "utterances of broken": 190})
+        Tally(used=2190, shards=shards, n_shards=22).check(0.01)
+        shards["utterances of broken"] = 20
+        with pytest.raises(TooMuchIsBroken):
+            Tally(used=2190, shards=shards, n_shards=22).check(0.05)
+
+    @pytest.mark.parametrize("n_failures", [2, 9])
+    def test_a_pipe_that_fails_is_tried_again_and_named(self, corpus, tmp_path, monkeypatch, n_failures):
+        """Each utterance once, wherever it broke."""
+        waited = []
+        monkeypatch.setattr(tar_stream, "sleep", waited.append)
+        shard = list_shards(str(corpus))[0]
+        log = tmp_path / "tries"
+        command = f"pipe:echo x >> {log}; if [ $(wc -l < {log}) -le {n_failures} ]; then head -c 60000 {shard}; "
+        command += f"echo too many requests >&2; exit 7; else cat {shard}; fi"
+        batches = validation([command])
+        skipped = [skip.reason for batch in batches for skip in batch.skipped]
+        assert keys(batches) == (KEYS[:3] if n_failures == 2 else KEYS[:1])
+        assert len(log.read_text().split()) == min(n_failures + 1, 4)
+        assert waited == list(tar_stream.WAITS)[:n_failures]
+        reason = "shard cannot be read to its end (its command ended with exit code 7: too many requests)"
+        assert (reason in skipped) == (n_failures == 9)
+
+    def test_a_command_that_is_stopped_at_the_end_of_the_tar_has_not_failed(self, corpus):
+        shard = list_shards(str(corpus))[0]
+        batches = validation([f"pipe:cat {shard} && head -c 10000000 /dev/zero"])
+        assert keys(batches) == KEYS[:3]
+        assert not any(batch.skipped for batch in batches)
 
     def test_compressed_shards_stream(self, corpus, tmp_path):
         shard = list_shards(str(corpus))[0]

@@ -51,6 +51,15 @@ class TestListing:
         with pytest.raises(FileNotFoundError, match=named):
             list_shards(str(tmp_path / missing))
 
+    @pytest.mark.parametrize("where", ["option", "list"])
+    def test_a_bucket_is_refused_with_the_line_that_works(self, corpus, where):
+        source = "s3://bucket/a-{000..003}.tar"
+        if where == "list":
+            (corpus / "s3.list").write_text(f"{source}\n")
+        with pytest.raises(ValueError, match=r"give pipe:aws s3 cp s3://bucket/a-\{000\.\.003\}\.tar -"):
+            list_shards(source if where == "option" else corpus / "s3.list")
+        assert list_shards(f"pipe:aws s3 cp {source} -")[3] == "pipe:aws s3 cp s3://bucket/a-003.tar -"
+
     def test_a_list_with_a_missing_shard_names_it(self, corpus):
         (corpus / "bad.list").write_text("shard-000001.tar\ngone.tar\n")
         with pytest.raises(FileNotFoundError, match=r"gone\.tar"):
