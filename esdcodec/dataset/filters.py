@@ -1,6 +1,7 @@
 """Which utterances are wanted, by what their metadata say."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,9 @@ from ..audio import EXTENSIONS
 
 _USUAL = ("mp3", "flac", "wav", "ogg", "opus")  # of several members of an utterance the first of these is taken
 AUDIO_MEMBERS = (*_USUAL, *sorted(extension[1:] for extension in EXTENSIONS if extension[1:] not in _USUAL))
+
+
+LONGEST = 86_400.0  # seconds: what says more isn't an utterance, and would be counted as millions of segments
 
 
 class MetadataError(ValueError):
@@ -20,7 +24,7 @@ class Metadata:
 
     duration: float  # seconds
     dnsmos: float  # 0 where nobody rated it
-    language: str
+    language: str  # lower case
 
     def n_segments(self, per_utterance: int | None, seconds: float) -> int:
         """Segments of it in an epoch: `per_utterance`, or with None as many as it is long."""
@@ -31,19 +35,21 @@ class Metadata:
         """The `KEY.json` of an utterance.
 
         Raises:
-            MetadataError: it is missing, is no JSON, or says no duration.
+            MetadataError: it is missing, is no JSON, or says no duration that can be.
         """
         if content is None:
             raise MetadataError("no json member")
         try:
             fields: Any = json.loads(content)
-            return cls(
-                float(fields["duration"]), float(fields.get("dnsmos") or 0), str(fields.get("language") or "unknown")
-            )
+            duration, dnsmos = float(fields["duration"]), float(fields.get("dnsmos") or 0)
+            language = str(fields.get("language") or "unknown").lower()
         except KeyError as error:
             raise MetadataError("no duration in the json member") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise MetadataError("json member is damaged") from error
+        if not 0 <= duration <= LONGEST:  # NaN neither
+            raise MetadataError(f"duration in the json member is not between 0 and {LONGEST:,.0f} s")
+        return cls(duration, dnsmos if math.isfinite(dnsmos) else 0.0, language)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,6 @@ class Filters:
             return f"longer than {self.max_duration:g} s"
         if self.min_dnsmos is not None and metadata.dnsmos < self.min_dnsmos:
             return f"dnsmos below {self.min_dnsmos:g}"
-        if self.languages is not None and metadata.language not in self.languages:
+        if self.languages is not None and metadata.language not in map(str.lower, self.languages):
             return f"language not in {', '.join(self.languages)}"
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .filters import AUDIO_MEMBERS, Metadata, MetadataError
 
-FORMAT = "esdcodec-index-2"  # 1 knew fewer kinds of audio
+FORMAT = "esdcodec-index-3"  # 1 knew fewer kinds of audio, 2 took any duration and distinguished EN from en
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class TestCache:
         assert shard_index(shard) == first
         assert len(builds) == 1
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": "esdcodec-index-2", "keys": 3}', b"[]"])
+    @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": "esdcodec-index-3", "keys": 3}', b"[]"])
     def test_a_damaged_cache_is_made_again(self, shard, builds, damage):
         first = shard_index(shard)
         shard.with_name(f"{shard.name}.index").write_bytes(damage)
@@ -73,7 +73,7 @@ class TestBroken:
     def test_what_the_tar_tells(self, tmp_path):
         members, reasons = broken_members()
         found = build(add(tmp_path / "a.tar", members))
-        told_by_tar = {"nojson", "badjson", "oddscore", "noduration", "noaudio", "zero"}
+        told_by_tar = {"nojson", "badjson", "oddscore", "noduration", "endless", "nested", "noaudio", "zero"}
         assert dict(found.broken) == {key: reasons[key] for key in told_by_tar}
         assert set(found.keys) == {"good"} | set(reasons) - told_by_tar
 
