@@ -1,0 +1,45 @@
+"""What decides the codes of a corpus, apart from its audio."""
+
+from dataclasses import dataclass
+
+FORMATS = ("tar",)
+
+
+@dataclass(frozen=True)
+class TokeniseSettings:
+    """How a corpus becomes codes. Two runs with the same settings write the same bytes on the same kind of device.
+
+    Args:
+        model: name, folder, file or Hub id, as `esdcodec.load` takes it.
+        n_quantizers: codebooks to use. Default: all.
+        device: where the codec runs. Default: the first of cuda, mps and cpu that there is.
+        dtype: `float32`, `bfloat16` or `auto`, of the convolutions.
+        gain: bring every utterance to the level at which the codec codes best; its gain is written beside its codes.
+        window: utterances among which those of equal length are looked for, to go through the network together.
+        window_seconds: of audio, after which a window ends all the same.
+        batch_seconds: of audio that go through the network together.
+        long_seconds: an utterance longer than this is coded by itself, piece by piece.
+        group_size: files of a folder or lines of a manifest that make one output shard.
+        readers: threads that read, decode and resample ahead of the network.
+        format: of the output shards.
+    """
+
+    model: str = "25hz_nano"
+    n_quantizers: int | None = None
+    device: str | None = None
+    dtype: str = "float32"
+    gain: bool = True
+    window: int = 256
+    window_seconds: float = 1800.0
+    batch_seconds: float = 60.0
+    long_seconds: float = 120.0
+    group_size: int = 1000
+    readers: int = 2
+    format: str = "tar"
+
+    def __post_init__(self) -> None:
+        for name in ("window", "window_seconds", "batch_seconds", "long_seconds", "group_size", "readers"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if self.format not in FORMATS:
+            raise ValueError(f"format={self.format!r} is none of {', '.join(FORMATS)}")

@@ -1,0 +1,170 @@
+"""The unit of work: one shard, the settings -> one shard of codes and its manifest."""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...codec import ESDCodec, equal
+from ..files import whole_file
+from .read import Recording, Unreadable, blocks_of, read_ahead
+from .settings import TokeniseSettings
+from .sources import Unit, utterances_of
+from .writers import WRITERS
+
+FORMAT = "esdcodec-tokens-1"
+
+
+@dataclass
+class Manifest:
+    """What an output shard holds; written last, so a shard without one is not finished."""
+
+    source: str
+    model: str
+    fingerprint: str
+    settings: dict[str, Any]
+    bytes: int = 0  # of the output shard
+    sha256: str = ""
+    utterances: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # key, reason; without a key: the rest of a shard
+    histograms: list[list[int]] = field(default_factory=list)  # of each codebook: how often each entry is used
+    format: str = FORMAT
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many utterances were skipped for each reason."""
+        return Counter(reason for _, reason in self.skipped)
+
+
+def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, output: Path) -> tuple[Manifest, float]:
+    """Write the codes of a unit below `output`, and then its manifest. Returns it and the seconds in the network.
+
+    What goes through the network together depends on the unit and the settings alone.
+
+    Raises:
+        OSError: the output cannot be written, or the shard cannot be opened.
+    """
+    n = settings.n_quantizers or codec.n_codebooks
+    counts = [np.zeros(size, np.int64) for size in codec.codebook_sizes[:n]]
+    manifest = Manifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n))
+    target = output / f"{unit.name}{WRITERS[settings.format].suffix}"
+    spent = 0.0
+    with whole_file(target) as stream:
+        writer = WRITERS[settings.format](stream)
+        with closing(read_ahead(utterances_of(unit, manifest.skipped), codec.sample_rate, settings)) as recordings:
+            for window in _windows(recordings, settings):
+                started = time.perf_counter()
+                coded = _encode(codec, window, n, settings)
+                spent += time.perf_counter() - started
+                for recording, codes in zip(window, coded):
+                    utterance = recording.utterance
+                    if isinstance(recording, Unreadable):
+                        manifest.skipped.append((utterance.key, recording.reason))
+                    elif codes is not None:
+                        writer.write(utterance.key, codes, _metadata(recording, codes, manifest))
+                        manifest.utterances += 1
+                        manifest.seconds += recording.seconds
+                        manifest.frames += codes.shape[1]
+                        for count, row in zip(counts, codes):
+                            count += np.bincount(row, minlength=len(count))
+        writer.close()
+        manifest.bytes, manifest.sha256 = stream.tell(), digest(stream)
+    manifest.histograms = [count.tolist() for count in counts]
+    with whole_file(manifest_file(output, unit)) as stream:
+        stream.write(json.dumps(asdict(manifest), ensure_ascii=False).encode())
+    return manifest, spent
+
+
+def digest(stream: BinaryIO) -> str:
+    """SHA-256 of a whole file, in hexadecimal."""
+    stream.seek(0)
+    state = hashlib.sha256()
+    while block := stream.read(2**20):
+        state.update(block)
+    return state.hexdigest()
+
+
+def manifest_file(output: Path, unit: Unit) -> Path:
+    return output / f"{unit.name}.manifest.json"
+
+
+def relevant(settings: TokeniseSettings, n_quantizers: int) -> dict[str, Any]:
+    """The settings that the codes depend on."""
+    kept = ("dtype", "gain", "window", "window_seconds", "batch_seconds", "long_seconds", "format")
+    return {"n_quantizers": n_quantizers, **{name: getattr(settings, name) for name in kept}}
+
+
+def _metadata(recording: Recording, codes: NDArray[np.uint16], manifest: Manifest) -> dict[str, Any]:
+    return dict(recording.utterance.metadata) | {
+        "frames": codes.shape[1],
+        "n_quantizers": codes.shape[0],
+        "seconds": round(recording.seconds, 6),
+        "gain_db": recording.gain_db,
+        "model": manifest.model,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _windows(
+    recordings: Iterator[Recording | Unreadable], settings: TokeniseSettings
+) -> Iterator[list[Recording | Unreadable]]:
+    """Consecutive utterances, so many or so long that more would not fit into memory."""
+    window: list[Recording | Unreadable] = []
+    seconds = 0.0
+    for recording in recordings:
+        window.append(recording)
+        if isinstance(recording, Recording) and recording.waveform is not None:
+            seconds += recording.seconds
+        if len(window) >= settings.window or seconds >= settings.window_seconds:
+            yield window
+            window, seconds = [], 0.0
+    if window:
+        yield window
+
+
+def _encode(
+    codec: ESDCodec, window: Sequence[Recording | Unreadable], n: int, settings: TokeniseSettings
+) -> list[NDArray[np.uint16] | None]:
+    """Codes ``[n, L]`` of a window's utterances; those of equal length go through the network together."""
+    coded: list[NDArray[np.uint16] | None] = [None] * len(window)
+    short = [i for i, each in enumerate(window) if isinstance(each, Recording) and each.waveform is not None]
+    waveforms = {i: waveform for i in short if (waveform := getattr(window[i], "waveform", None)) is not None}
+    frames = [codec.num_frames(len(waveforms[i])) for i in short]
+    for group in equal(frames):
+        length = frames[group[0]] * codec.hop_length
+        size = max(1, int(settings.batch_seconds * codec.sample_rate / length))
+        for start in range(0, len(group), size):
+            together = [short[g] for g in group[start : start + size]]
+            batch = torch.zeros(len(together), 1, length)
+            for row, i in zip(batch, together):
+                row[0, : len(waveforms[i])] = torch.from_numpy(waveforms[i])
+            codes = codec.encode(batch.to(codec.device), n_quantizers=n).cpu().numpy().astype(np.uint16)
+            for i, row in zip(together, codes):
+                coded[i] = row
+    for i, each in enumerate(window):
+        if isinstance(each, Recording) and each.waveform is None:
+            coded[i] = _encode_long(codec, each, n)
+    return coded
+
+
+def _encode_long(codec: ESDCodec, recording: Recording, n: int) -> NDArray[np.uint16]:
+    """Codes of a long recording, read again piece by piece."""
+    pieces = []
+    with blocks_of(recording.utterance) as (rate, blocks):
+        stream = codec.stream_encoder(rate, n_quantizers=n, gain_db=recording.gain_db)
+        for block in blocks:
+            if len(block):
+                pieces.append(stream.push(torch.from_numpy(np.ascontiguousarray(block)).to(codec.device)))
+    pieces.append(stream.finish())
+    return torch.cat([piece.cpu() for piece in pieces], dim=-1)[0].numpy().astype(np.uint16)

@@ -1,0 +1,237 @@
+"""A corpus of speech becomes shards of codes."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import make_tiny_codec, speech
+
+from esdcodec import gain_for
+from esdcodec.codec import load
+from esdcodec.dataset.make_shards import Utterance, write_shards
+from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
+from esdcodec.infer.tokenise.run import part_of_environment
+from esdcodec.infer.tokenise.sources import find_units
+
+SECONDS = (0.3, 0.5, 0.3, 0.7, 0.5, 0.31)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    make_tiny_codec().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Three shards of two utterances in a folder, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("corpus")
+    utterances = (
+        Utterance(f"u{i}", speech(seconds, seed=i)[0, 0].numpy(), 24000, f"speaker{i % 2}", "en", f"text {i}")
+        for i, seconds in enumerate(SECONDS)
+    )
+    shards = write_shards(utterances, folder, per_shard=2)
+    (folder / "below").mkdir()
+    shards[2].rename(folder / "below" / shards[0].name)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def recordings(corpus: Path) -> dict[str, torch.Tensor]:
+    found = {}
+    for shard in sorted(corpus.rglob("*.tar")):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if member.name.endswith(".flac"):
+                    audio, _ = soundfile.read(io.BytesIO(tar.extractfile(member).read()), dtype="float32")
+                    found[member.name.removesuffix(".flac")] = torch.from_numpy(audio)
+    return found
+
+
+def items(shard: Path) -> dict[str, tuple[np.ndarray, dict]]:
+    with tarfile.open(shard) as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar}
+    keys = [name.removesuffix(".json") for name in members if name.endswith(".json")]
+    return {key: (np.load(io.BytesIO(members[f"{key}.codes.npy"])), json.loads(members[f"{key}.json"])) for key in keys}
+
+
+def settings_of(model: Path, **more) -> TokeniseSettings:
+    return TokeniseSettings(**{"model": str(model), "device": "cpu", **more})
+
+
+def test_codes_are_those_of_each_utterance_alone(model, corpus, tmp_path):
+    summary = tokenise([corpus], tmp_path, settings_of(model, n_quantizers=2))
+    codec = load(model, device="cpu")
+    assert (summary.units, summary.utterances, summary.complete) == (3, 6, True)
+    found = {
+        key: item
+        for name in ("shard-000000", "shard-000001", "below/shard-000000")
+        for key, item in items(tmp_path / f"{name}.tar").items()
+    }
+    assert list(found) == [f"u{i}" for i in range(6)]
+    for i, audio in enumerate(recordings(corpus)[key] for key in found):
+        codes, metadata = found[f"u{i}"]
+        gain = gain_for(audio, 24000)
+        assert codes.dtype == np.uint16
+        assert np.mean(codes == codec.encode(audio, n_quantizers=2, gain_db=gain)[0].numpy()) > 0.99  # near ties
+        assert (metadata["text"], metadata["speaker"], metadata["gain_db"]) == (f"text {i}", f"speaker{i % 2}", gain)
+        assert (metadata["frames"], metadata["fingerprint"]) == (codes.shape[1], codec.fingerprint.hex())
+
+
+def test_what_is_written_depends_on_shards_and_settings_alone(model, corpus, tmp_path):
+    whole = settings_of(model)
+    tokenise([corpus], tmp_path / "one", whole)
+    tokenise([corpus], tmp_path / "parts", whole, part=(1, 2))
+    tokenise([corpus], tmp_path / "parts", whole, part=(0, 2))
+    assert contents(tmp_path / "one") == contents(tmp_path / "parts")
+
+
+def test_what_is_finished_is_not_done_again_unless_the_settings_differ(model, corpus, tmp_path):
+    tokenise([corpus], tmp_path, settings_of(model))
+    (tmp_path / "shard-000001.manifest.json").unlink()
+    again = tokenise([corpus], tmp_path, settings_of(model))
+    assert (again.units, again.finished) == (1, 2)
+    assert tokenise([corpus], tmp_path, settings_of(model, n_quantizers=1)).units == 3
+
+
+def test_a_long_recording_is_coded_in_pieces_like_a_short_one(model, corpus, tmp_path):
+    tokenise([corpus], tmp_path / "whole", settings_of(model))
+    tokenise([corpus], tmp_path / "pieces", settings_of(model, long_seconds=0.4))
+    for shard in (tmp_path / "whole").rglob("*.tar"):
+        pieces = items(tmp_path / "pieces" / shard.relative_to(tmp_path / "whole"))
+        for key, (codes, metadata) in items(shard).items():
+            assert pieces[key][1] == metadata
+            assert np.mean(pieces[key][0] == codes) > 0.98  # near ties
+
+
+class TestSources:
+    def test_a_folder_of_audio_is_cut_into_groups(self, model, tmp_path):
+        for name in ("a.wav", "b/a.wav", "b/c.flac"):
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / "in" / name, speech(0.2)[0, 0].numpy(), 16000)
+        (tmp_path / "in/b/c.txt").write_text("hello")
+        tokenise([tmp_path / "in"], tmp_path / "out", settings_of(model, group_size=2))
+        first, second = (items(tmp_path / f"out/in-{i:06d}.tar") for i in range(2))
+        assert (list(first), list(second)) == (["a", "b/a"], ["b/c"])
+        assert second["b/c"][1]["text"] == "hello"
+
+    def test_a_table_names_parts_of_recordings(self, model, tmp_path):
+        audio = speech(1.0)[0, 0].numpy()
+        soundfile.write(tmp_path / "talk.wav", audio, 24000, subtype="FLOAT")
+        rows = [{"path": "talk.wav", "start": 0.2, "end": 0.6, "speaker": "x"}, {"path": "talk.wav", "id": "all"}]
+        (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        (tmp_path / "list.csv").write_text("path,start,end,speaker\ntalk.wav,0.2,0.6,x\n")
+        tokenise([tmp_path / "list.jsonl"], tmp_path / "out", settings_of(model, gain=False))
+        tokenise([tmp_path / "list.csv"], tmp_path / "csv", settings_of(model, gain=False))
+        found = items(tmp_path / "out/list-000000.tar")
+        assert list(found) == ["talk-0_20", "all"]
+        part = torch.from_numpy(audio[4800:14400])
+        assert np.mean(found["talk-0_20"][0] == load(model, device="cpu").encode(part)[0].numpy()) > 0.99
+        assert items(tmp_path / "csv/list-000000.tar")["talk-0_20"][0].tolist() == found["talk-0_20"][0].tolist()
+
+    def test_equal_names_keep_the_folders_that_tell_them_apart(self, corpus):
+        names = [unit.name for unit in find_units([corpus], 10).units]
+        assert sorted(names) == ["below/shard-000000", "shard-000000", "shard-000001"]
+
+    def test_commands_and_addresses_have_names(self):
+        sources = ["pipe:cat /a/b/one.tar", "https://host.example/c/two.tar.gz?token=1"]
+        assert [unit.name for unit in find_units(sources, 10).units] == ["a/b/one", "host.example/c/two"]
+
+    def test_nothing_to_do_is_an_error(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="nothing to tokenise"):
+            find_units([tmp_path], 10)
+
+
+def test_what_cannot_be_coded_is_counted_and_named(model, tmp_path):
+    members = {"good.wav": None, "good.json": b"{}", "text.json": b"{}", "bad.mp3": b"no audio", "worse.json": b"[[["}
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, content in members.items():
+            if content is None:
+                audio = io.BytesIO()
+                soundfile.write(audio, speech(0.2)[0, 0].numpy(), 24000, format="WAV")
+                content = audio.getvalue()
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    summary = tokenise([tmp_path / "x.tar"], tmp_path / "out", settings_of(model))
+    assert (summary.utterances, summary.complete) == (1, False)
+    assert summary.skipped == {"no audio member": 2, "audio cannot be read": 1}
+    told = json.loads((tmp_path / "out/x.manifest.json").read_text())
+    assert ["bad", "audio cannot be read"] in told["skipped"]
+
+
+def test_a_shard_that_cannot_be_had_fails_alone_and_is_tried_again(model, corpus, tmp_path):
+    sources = [f"pipe:cat {tmp_path}/missing.tar", str(corpus / "shard-000000.tar")]
+    summary = tokenise(sources, tmp_path / "out", settings_of(model))
+    assert (summary.units, len(summary.failed), summary.complete) == (1, 1, False)
+    assert len(tokenise(sources, tmp_path / "out", settings_of(model)).failed) == 1
+
+
+class TestVerify:
+    def test_finds_what_was_changed(self, model, corpus, tmp_path):
+        tokenise([corpus], tmp_path, settings_of(model))
+        assert [problems for _, problems in verify(tmp_path)] == [[], [], []]
+        shard = tmp_path / "shard-000000.tar"
+        content = bytearray(shard.read_bytes())
+        content[700] ^= 1
+        shard.write_bytes(content)
+        (tmp_path / "shard-000001.manifest.json").unlink()
+        bad = {path.name for path, problems in verify(tmp_path) if problems}
+        assert bad == {"shard-000000.manifest.json", "shard-000001.tar"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "part"),
+    [
+        ({}, (0, 1)),
+        ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "3"}, (2, 4)),
+        ({"RANK": "1", "WORLD_SIZE": "8"}, (1, 8)),
+        ({"JOB_COMPLETION_INDEX": "7", "JOB_COMPLETIONS": "9"}, (7, 9)),
+    ],
+)
+def test_a_launcher_says_which_part(environment, part):
+    assert part_of_environment(environment) == part
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus, tmp_path):
+    script = (
+        "import sys; from esdcodec.infer.tokenise import *\n"
+        "if __name__ == '__main__':\n"
+        "    s = TokeniseSettings(model=sys.argv[1], device='cpu')\n"
+        "    tokenise([sys.argv[2]], sys.argv[3], s, jobs=2)\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+
+    def start(output: Path) -> subprocess.Popen:
+        arguments = [sys.executable, str(tmp_path / "run.py"), str(model), str(corpus), str(output)]
+        return subprocess.Popen(arguments, start_new_session=True)
+
+    assert start(tmp_path / "undisturbed").wait() == 0
+    undisturbed = contents(tmp_path / "undisturbed")
+    rng = random.Random(0)
+    for _ in range(4):
+        run = start(tmp_path / "killed")
+        until = time.monotonic() + rng.uniform(1, 12)
+        while run.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+    assert start(tmp_path / "killed").wait() == 0
+    assert contents(tmp_path / "killed") == undisturbed
