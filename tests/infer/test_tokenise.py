@@ -175,11 +175,21 @@ def test_what_cannot_be_coded_is_counted_and_named(model, tmp_path):
     assert ["bad", "audio cannot be read"] in told["skipped"]
 
 
-def test_a_shard_that_cannot_be_had_fails_alone_and_is_tried_again(model, corpus, tmp_path):
+def test_a_shard_that_cannot_be_had_fails_alone_and_is_tried_again(model, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("esdcodec.dataset.tar_stream.WAITS", (0.0,))
     sources = [f"pipe:cat {tmp_path}/missing.tar", str(corpus / "shard-000000.tar")]
     summary = tokenise(sources, tmp_path / "out", settings_of(model))
     assert (summary.units, len(summary.failed), summary.complete) == (1, 1, False)
     assert len(tokenise(sources, tmp_path / "out", settings_of(model)).failed) == 1
+
+
+def test_of_a_shard_that_was_cut_what_is_there_is_coded_and_the_rest_is_named(model, corpus, tmp_path):
+    content = (corpus / "shard-000000.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(content[: len(content) * 3 // 4])
+    summary = tokenise([tmp_path / "cut.tar"], tmp_path / "out", settings_of(model))
+    assert (summary.units, summary.complete) == (1, False)
+    assert any("to its end" in reason for reason in summary.skipped)
+    assert items(tmp_path / "out/cut.tar")
 
 
 class TestVerify:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import webdataset
-
 from ...audio import audio_files
+from ...dataset import tar_stream
 from ...dataset.filters import AUDIO_MEMBERS
 from ...dataset.shards import ARCHIVES, REMOTE, list_shards
 
@@ -172,29 +171,28 @@ def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[Uttera
     """The utterances of a unit, in its order; what has no audio goes to `skipped` as key and reason.
 
     Raises:
-        OSError: the shard cannot be had now. (What is damaged in it is skipped.)
+        ShardBroken: the shard cannot be had now. (What is damaged in one that is here is skipped.)
     """
     if unit.shard is None:
         yield from unit.utterances
         return
 
-    def damaged(error: Exception) -> bool:
-        if isinstance(error, OSError):
-            raise error
-        skipped.append(("", f"shard cannot be read to its end ({type(error).__name__})"))
-        return True
-
-    for sample in webdataset.tariterators.tarfile_samples([{"url": unit.shard}], handler=damaged):
-        key = str(sample["__key__"])
-        content = next((sample[name] for name in sample if name.lower() in AUDIO_MEMBERS), None)
-        if content is None:
-            skipped.append((key, "no audio member"))
-            continue
-        try:
-            metadata = json.loads(sample["json"]) if "json" in sample else {}
-            if not isinstance(metadata, dict):
-                raise ValueError("no object")
-        except (ValueError, RecursionError):
-            skipped.append((key, "json member is damaged"))
-            continue
-        yield Utterance(key, content, metadata)
+    try:
+        for sample in tar_stream.utterances(unit.shard):
+            key = str(sample["__key__"])
+            content = next((sample[name] for name in sample if name.lower() in AUDIO_MEMBERS), None)
+            if content is None:
+                skipped.append((key, "no audio member"))
+                continue
+            try:
+                metadata = json.loads(sample["json"]) if "json" in sample else {}
+                if not isinstance(metadata, dict):
+                    raise ValueError("no object")
+            except (ValueError, RecursionError):
+                skipped.append((key, "json member is damaged"))
+                continue
+            yield Utterance(key, content, metadata)
+    except tar_stream.ShardBroken as error:
+        if unit.shard.startswith(REMOTE) or not Path(unit.shard).is_file():
+            raise
+        skipped.append(("", f"shard cannot be read to its end ({error})"))
