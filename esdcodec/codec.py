@@ -130,7 +130,7 @@ class ESDCodec(InferenceNetwork):
             gain_db: amplification before encoding, -60 to 60 dB, for `decode` to take back. `esdcodec.gain_for` tells
                 what quiet and loud recordings need to be coded as well as others.
             chunk_seconds: longer audio goes through the network in chunks of so many seconds, each with the context
-                that the network's layers reach, so that the codes are those of one pass and memory is bounded.
+                that the network's receptive field takes in: the codes are those of one pass, and memory is bounded.
             batch_seconds: seconds of chunks that go through together. Default: one chunk.
 
         Returns:

@@ -178,7 +178,7 @@ def _parse_config(text: str | bytes, file: Path) -> dict[str, Any]:
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], str | None]:
     """Tensors of a weights' file by name, and the configuration embedded in it, if any.
 
-    The format (safetensors, torch zip, torch pickle) is told by the content, whatever the name. Of a pickle only
+    The format (safetensors, torch zip, torch pickle) is recognised by the content, whatever the name. Of a pickle only
     tensors are read: anything else in it is refused, and nothing of it is run. What is read takes no more memory than
     the file.
 

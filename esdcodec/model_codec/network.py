@@ -29,6 +29,9 @@ class Reconstruction:
     losses: dict[str, Tensor]  # scalars: the quantizers' terms of the objective
 
 
+torch.export.register_dataclass(Reconstruction, serialized_type_name="esdcodec.Reconstruction")
+
+
 class Network(nn.Module):
     """Encoder, quantizers and decoder of ESDCodec, trained as one.
 

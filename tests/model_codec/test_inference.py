@@ -240,6 +240,8 @@ class TestCompilers:
         with torch.no_grad():
             program = torch.export.export(Decode(), (codes,))
             torch.testing.assert_close(program.module()(codes), tiny_codec.decode(codes), rtol=0, atol=1e-5)
+            program = torch.export.export(tiny_codec, (speech(0.2),))
+            torch.testing.assert_close(program.module()(speech(0.2)).audio, tiny_codec(speech(0.2)).audio)
 
     @pytest.mark.parametrize("part", ["encoder", "decoder", "semantic_decoder", "condition_network"])
     @pytest.mark.parametrize("in_place", [False, True])
