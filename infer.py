@@ -5,7 +5,7 @@ Without files it takes a bundled recording. `python infer.py --help` says the re
 
 import sys
 
-from esdcodec.infer.cli import main
+from esdcodec.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["roundtrip", *sys.argv[1:]]))

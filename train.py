@@ -5,7 +5,7 @@ It is what an installed package has as `esdcodec train` and `accelerate launch -
 
 import sys
 
-from esdcodec.train import main
+from esdcodec.cli.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,9 +21,9 @@ import torch
 import esdcodec
 from esdcodec.audio import audio_files, read, resample
 from esdcodec.bitstream import Reader
-from esdcodec.infer.files import find_jobs
+from esdcodec.cli.paths import find_jobs
 
-ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]
+ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]
 
 
 def main() -> None:

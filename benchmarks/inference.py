@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import esdcodec
 from esdcodec import ESDCodec
 from esdcodec.audio import read
+from esdcodec.cli.roundtrip import SAMPLE
 from esdcodec.evaluation.memory import peak_memory
-from esdcodec.infer.cli import SAMPLE
 from esdcodec.model_codec import layers
 
 

@@ -20,7 +20,7 @@ import soundfile
 
 from esdcodec import ESDCodec
 from esdcodec.audio import read
-from esdcodec.infer.cli import SAMPLE
+from esdcodec.cli.roundtrip import SAMPLE
 
 RATE = 24000
 
@@ -40,7 +40,7 @@ def peak_of(*command: str | Path) -> tuple[float, float]:
     """Largest resident set in MB and seconds of `esdcodec COMMAND`."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "esdcodec.infer.cli", *map(str, command), "--json"], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "esdcodec.cli", *map(str, command), "--json"], stdout=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
     if status:

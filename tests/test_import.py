@@ -24,7 +24,7 @@ def test_loading_and_coding_needs_no_training_library():
     assert not loaded_by(code) & set(TRAINING)
 
 
-WITHOUT_MATPLOTLIB = "import sys; sys.modules['matplotlib'] = None; from esdcodec.infer.cli import main"
+WITHOUT_MATPLOTLIB = "import sys; sys.modules['matplotlib'] = None; from esdcodec.cli.main import main"
 
 
 @pytest.mark.parametrize(

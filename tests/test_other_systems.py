@@ -33,7 +33,7 @@ def test_what_is_missing_there_is_missing_in_these_tests(run):
 def test_files_are_encoded_in_two_processes_and_decoded(run, tmp_path):
     for name in ("a.flac", "b.flac"):
         (tmp_path / name).write_bytes(SAMPLE.read_bytes())
-    cli = ("-m", "esdcodec.infer.cli")
+    cli = ("-m", "esdcodec.cli")
     run(*cli, "encode", tmp_path / "a.flac", tmp_path / "b.flac", "-o", tmp_path / "coded", "--jobs", "2")
     run(*cli, "decode", *(tmp_path / "coded").iterdir(), "-o", tmp_path / "decoded")
     assert len(list((tmp_path / "decoded").iterdir())) == 2

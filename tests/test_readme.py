@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 import esdcodec
 from esdcodec import ESDCodec
+from esdcodec.cli.main import parser
 from esdcodec.config import config_folder
-from esdcodec.infer.cli import parser
 from esdcodec.model_codec.discriminator import Discriminator
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ from .. import __version__
 from ..audio import EXTENSIONS, Waveform, resample
 from ..bitstream import VERSION, Reader, transcode
 from ..codec import ESDCodec
-from ..infer.coding import decode_file, encode_file
+from ..infer.files import decode_file, encode_file
 from .memory import peak_memory
 from .reference import SAMPLE_RATE, Reference, content_hash, read_audio, text_hash
 
@@ -88,8 +88,8 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int] = ()) -> list[Sys
     def encode(file: Path) -> tuple[bytes, float, float | None]:
         coded = io.BytesIO()
         with peak_memory(codec.device) as peak:
-            done = encode_file(codec, file, coded, max(numbers))
-        return coded.getvalue(), done.network_seconds, peak.megabytes
+            result = encode_file(codec, file, coded, max(numbers))
+        return coded.getvalue(), result.encode_seconds, peak.megabytes
 
     def system(n: int) -> System:
         def run(reference: Reference) -> Decoded:
@@ -98,7 +98,7 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int] = ()) -> list[Sys
             transcode(Reader(io.BytesIO(every)), coded, n)
             pieces: list[Waveform] = []
             with peak_memory(codec.device) as peak:
-                done = decode_file(codec, coded, lambda rate, n_samples: _collect(pieces))
+                result = decode_file(codec, coded, lambda rate, n_samples: _collect(pieces))
             reader = Reader(coded)
             clipped = np.clip(np.concatenate(pieces), -1, 1)  # as files are
             waveform = resample(clipped, reader.header.original_rate, SAMPLE_RATE)
@@ -107,7 +107,7 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int] = ()) -> list[Sys
                 waveform,
                 len(coded.getvalue()),
                 encode_seconds,
-                done.network_seconds,
+                result.decode_seconds,
                 reader.read(),
                 codec.bitrate(n),
                 max(known) if known else None,

@@ -1,305 +1,326 @@
-"""Which files a command reads and writes, and how: whole or not at all."""
+"""Audio to `.esd` and back, file to file, in memory that does not grow with their length."""
 
-import errno
-import functools
-import glob
-import os
-import platform
-import re
-import secrets
-import stat
-import tempfile
+import io
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ..audio import EXTENSIONS, FolderContent, audio_files
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from ..audio import AudioFileError, Resampler, Waveform, opened
+from ..bitstream import MAX_RATE, MIN_RATE, Block, Codes, Header, PipeReader, Reader, Writer
+from ..codec import ESDCodec
+from ..loudness import LoudnessMeter
+from ..streams import StreamDecoder
+from .sinks import MakeSink
 
-LISTS = (".lst", ".list")
-STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what `-` stands for, also where there are no such files
-
-
-# ---- what is read ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """A file to read, and where below the output folder its results go (without the extension of the results)."""
-
-    source: Path
-    target: Path
+SILENCE = 2**18  # samples that are written at once
+Progress = Callable[[float, float | None], None]  # seconds of audio that are done, and of how many (None: not known)
 
 
 @dataclass(frozen=True)
-class Found:
-    """The jobs that sources name; what is left out; and what should be a source, and cannot. Both with the reason."""
+class CodedFile:
+    """What became of a file that was encoded, decoded, or both."""
 
-    jobs: list[Job] = field(default_factory=list)
-    left_out: dict[Path, str] = field(default_factory=dict)
-    failed: dict[Path, str] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self.jobs)
-
-    def search(self, folder: Path, extensions: frozenset[str]) -> list[Path]:
-        """Files of a folder. Links to nothing and the like, if they have the extension, and closed folders failed."""
-        content = audio_files(folder, extensions)
-        for path, why in content.left_out.items():
-            looks_right = path.suffix.lower() in extensions and not path.name.startswith("._")
-            (self.failed if looks_right or "cannot be listed" in why else self.left_out)[path] = why
-        return content.files
-
-    def report(self) -> list[str]:
-        """What is left out: a line for each reason, with the number and some names."""
-        return FolderContent([], self.left_out).report()
+    audio_seconds: float
+    coded_bytes: int  # 0 where they came out of a pipe
+    encode_seconds: float = 0.0  # in the codec alone
+    decode_seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)  # what is missing or damaged in the source
 
 
-def find_jobs(sources: Iterable[str | Path], extensions: Iterable[str] = EXTENSIONS) -> Found:
-    """Jobs for files, globs, folders (searched, mirrored) and lists (`.lst`, `.list` or `@FILE`: a path a line).
+@dataclass(frozen=True)
+class Pieces:
+    """How audio is cut for the network."""
 
-    The files of a list or a glob keep their folders, from the one that all of them share. A path that does not exist
-    becomes a job all the same, which then fails. A file of another extension that is named like a recording beside it,
-    such as its transcript, is left out.
+    chunk_seconds: float = 20.0
+    batch_seconds: float | None = None
 
-    A target is named like its source without the extension. Where another file of `extensions` in the same folder would
-    have this name too, each keeps its own extension: `a.wav` and `a.mp3` become `a.wav.esd` and `a.mp3.esd`, whichever
-    of them are sources, so that no run takes the output of one for that of the other.
-
-    Args:
-        extensions: of what is taken from folders.
-    """
-    found = Found()
-    names = _Names(frozenset(extension.lower() for extension in extensions))
-    for source in sources:
-        path = Path(source)
-        if _is(path, stat.S_ISDIR):
-            top = Path(path.resolve().name)
-            files = found.search(path, names.extensions)
-            found.jobs.extend(Job(file, names.target(file, top / file.relative_to(path))) for file in files)
-        elif path.suffix.lower() in LISTS and _is(path, stat.S_ISREG):
-            found.jobs.extend(names.together(_listed(path)))
-        elif str(source).startswith("@") and not os.path.lexists(path):
-            found.jobs.extend(names.together(_listed(Path(str(source)[1:]))))
-        elif not os.path.lexists(path) and glob.has_magic(str(source)):
-            matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True))]
-            files = []
-            for match in matches:
-                if not _is(match, stat.S_ISDIR):
-                    files.append(match)
-                elif "**" not in str(source):  # or else its files match too
-                    files += found.search(match, names.extensions)
-            found.jobs.extend(names.together(_without_companions(files, names, found)))
-        else:
-            files = _without_companions([path], names, found)
-            found.jobs.extend(Job(file, names.target(file, Path(file.name))) for file in files)
-    return found
+    @property
+    def seconds(self) -> float:
+        """Of audio that go through the network at once."""
+        return max(self.chunk_seconds, self.batch_seconds or 0.0)
 
 
-def _without_companions(files: list[Path], names: "_Names", found: Found) -> list[Path]:
-    companions = {file for file in files if names.is_companion(file)}
-    found.left_out.update((file, "no audio, beside a recording of the same name") for file in companions)
-    return [file for file in files if file not in companions]
-
-
-def _listed(file: Path) -> list[Path]:
-    """The paths of a list, which are relative to its folder (to the current one, if it is a pipe)."""
-    folder = file.parent if _is(file, stat.S_ISREG) else Path()
-    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")  # names may be of any bytes
-    lines = (line.strip(" \t\r") for line in text.split("\n"))
-    return [folder / line for line in lines if line and not line.startswith("#")]
-
-
-class _Names:
-    """What targets are called; looks once into each folder."""
-
-    def __init__(self, extensions: frozenset[str]) -> None:
-        self.extensions = extensions
-        self.folders: dict[Path, Counter[str]] = {}
-
-    def _in_folder(self, folder: Path) -> "Counter[str]":
-        """How often each name is there, without extension, and in small letters: some systems make no difference."""
-        if folder not in self.folders:
-            files: list[Path] = []
-            with suppress(OSError):
-                files = [Path(name) for name in os.listdir(folder)]
-            self.folders[folder] = Counter(file.stem.casefold() for file in files if self._wanted(file))
-        return self.folders[folder]
-
-    def _wanted(self, file: Path) -> bool:
-        return file.suffix.lower() in self.extensions and not file.name.startswith("._")
-
-    def _others(self, file: Path) -> int:
-        """How many other files of its folder would have the same target."""
-        return self._in_folder(file.parent)[file.stem.casefold()] - self._wanted(file)
-
-    def target(self, file: Path, below: Path) -> Path:
-        """Where the results of `file` go if it is `below` the output folder."""
-        keeps = file.stem in (".", "..") or self._others(file) > 0
-        return below if keeps else below.with_name(file.stem)
-
-    def is_companion(self, file: Path) -> bool:
-        return file.suffix.lower() not in self.extensions and self._others(file) > 0 and _is(file, stat.S_ISREG)
-
-    def together(self, files: list[Path]) -> Iterator[Job]:
-        """Jobs whose targets keep their folders from the one that all share; `..` leads to none above it."""
-        places = [Path(os.path.normpath(file.absolute())) for file in files]
-        shared = os.path.commonpath([place.parent for place in places]) if places else ""
-        for file, place in zip(files, places):
-            yield Job(file, self.target(file, place.relative_to(shared)))
-
-
-def _is(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether this is of a kind such as `stat.S_ISDIR`; what cannot be looked at is of none."""
-    try:
-        return kind(path.stat().st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-def printable(text: object) -> str:
-    """Text for a terminal, in one line: what it would not show, or obey, is shown as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-@contextmanager
-def open_source(path: Path) -> Iterator[BinaryIO]:
-    """A file or a pipe, `STDIN` included, open for reading."""
-    number = _descriptor(path)
-    with open(path if number is None else os.dup(number), "rb") as stream:
-        yield stream
-
-
-@contextmanager
-def spooled(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """What a pipe gives, as a file that can seek, on disk."""
-    with tempfile.TemporaryFile() as file:
-        while block := stream.read(2**20):
-            file.write(block)
-        file.seek(0)
-        yield file
-
-
-# ---- what is written -------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def output(path: Path) -> Iterator[BinaryIO]:
-    """A `whole_file`; or a pipe, a device or what a process has open, such as `STDOUT`, which take what comes."""
-    if not is_stream(path):
-        with whole_file(path) as stream:
-            yield stream
-        return
-    number = _descriptor(path)
-    with open(path if number is None else os.dup(number), "wb") as stream:
-        yield stream
-
-
-def is_stream(path: Path) -> bool:
-    """Whether it is none of the files that a folder has: a pipe, a device, or what a process has open."""
-    kinds = (stat.S_ISFIFO, stat.S_ISCHR, stat.S_ISBLK, stat.S_ISSOCK)
-    return _descriptor(path) is not None or any(_is(path, kind) for kind in kinds)
-
-
-def _descriptor(path: Path) -> int | None:
-    """The number of the descriptor of this process that a path such as `/dev/stdout` or `/dev/fd/3` stands for."""
-    if path in (STDIN, STDOUT):
-        return (STDIN, STDOUT).index(path)
-    for _ in range(40):  # as many links as Linux follows
-        folder = os.path.realpath(path.parent)
-        if path.name.isdecimal() and folder in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
-            return int(path.name)
-        if not path.is_symlink():
-            break
-        path = path.parent / os.readlink(path)
-    return None
-
-
-def can_seek(stream: BinaryIO) -> bool:
-    """Whether what was written can be changed: not in a pipe or a device, nor in a file that is appended to."""
-    if not stream.seekable():
-        return False
-    try:
-        number = stream.fileno()
-    except OSError:
-        return True  # in memory
-    return stat.S_ISREG(os.fstat(number).st_mode) and not (fcntl and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
-
-
-HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40] or "host"
-_PARTIAL = re.compile(r"\..*\.([A-Za-z0-9-]+)\.[0-9a-f]{16}\.part", re.DOTALL)
-OLD = 86400.0  # seconds, after which nobody is thought to be writing any more
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears as `path` when it is complete; until then, and if that fails, there is nothing of it.
-
-    Until then it is a hidden file beside it, of a name and with a lock of its own, so that several processes may write
-    the same `path`, and each publishes a whole file. What a killed process left is deleted by the next one that
-    writes into the folder. A link is followed.
-
-    Raises:
-        OSError: there is no such place, it is full, or a folder has this name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(path))
-    _tidy_once(target.parent)
-    partial = target.with_name(f".{target.name[:40]}.{HOST}.{secrets.token_hex(8)}.part")
-    try:
-        with _create(partial) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            with suppress(OSError):
-                os.chmod(partial, stat.S_IMODE(target.stat().st_mode))  # of the file that it replaces
-            if fcntl:
-                os.replace(partial, target)  # while it is locked
-        if not fcntl:
-            os.replace(partial, target)  # Windows moves no file that is open
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _create(partial: Path) -> BinaryIO:
-    while True:
-        stream = open(partial, "x+b")  # noqa: SIM115
-        if _lock(stream, wait=True) is None or partial.exists():
-            return stream
-        stream.close()  # before it was locked, another process took it for a dead one's
-
-
-def _lock(stream: BinaryIO, *, wait: bool) -> bool | None:
-    """Lock a file until it is closed; False if another process has it, None if there are no locks here."""
-    if not fcntl:
+def stated_seconds(source: str | Path | BinaryIO) -> float | None:
+    """How long a file says it is, which may be wrong; None where it has to be read to know."""
+    if not isinstance(source, str | Path):
         return None
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError as error:
-        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        return float(soundfile.info(str(source)).duration)
+    except (soundfile.LibsndfileError, ValueError):  # a name that is no UTF-8
+        return None
 
 
-def tidy(folder: Path) -> None:
-    """Delete what processes left that were killed: nobody holds its lock. Where locks do not reach, it must be old."""
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            if match := _PARTIAL.fullmatch(name):
-                with suppress(OSError), open(folder / name, "r+b") as stream:
-                    lock = _lock(stream, wait=False) if match[1] == HOST else None
-                    if lock or (lock is None and time.time() - os.fstat(stream.fileno()).st_mtime > OLD):
-                        (folder / name).unlink()
+def header_of(codec: ESDCodec, n_quantizers: int | None, original_rate: int, gain_db: float = 0.0) -> Header:
+    bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes[:n_quantizers])
+    rates = codec.sample_rate, codec.hop_length, original_rate
+    return Header(codec.name, codec.fingerprint[:8], *rates, bits, gain=round(100 * gain_db))
 
 
-_tidy_once = functools.cache(tidy)
+def encode_file(
+    codec: ESDCodec,
+    source: str | Path | BinaryIO,
+    target: BinaryIO,
+    n_quantizers: int | None = None,
+    pieces: Pieces = Pieces(),
+    *,
+    gain_db: float | None = None,
+    progress: Progress | None = None,
+) -> CodedFile:
+    """Encode an audio file into an `.esd` stream.
+
+    Of a file that is damaged or shorter than it states, what decodes is coded; `CodedFile.problems` says so.
+
+    Args:
+        source: a file; what is open must be able to seek, unless `gain_db` is given.
+        n_quantizers: codebooks to use. Default: all.
+        gain_db: by which the audio is amplified before, in hundredths of a dB; the file keeps it, and decoding takes it
+            back. Default: what brings the recording to the codec's level, for which it is read twice.
+        progress: is called after each piece.
+
+    Raises:
+        AudioFileError: the source is no readable audio.
+        BitstreamError: no `.esd` file can hold this sample rate or gain.
+        ValueError: `n_quantizers` is not of this model.
+    """
+    gain_db = _gain_of(source) if gain_db is None else round(gain_db, 2)
+    encoding = _Encoding(codec, source, n_quantizers, pieces, gain_db, progress)
+    with opened(source, problems=encoding.problems) as (rate, blocks):
+        writer = Writer(target, header_of(codec, n_quantizers, rate, gain_db))
+        for codes in encoding.run(rate, blocks):
+            writer.write(codes)
+        writer.finish(encoding.n_samples)
+    return CodedFile(encoding.n_samples / rate, writer.n_bytes, encoding.seconds, problems=encoding.problems)
+
+
+def encode_array(
+    codec: ESDCodec,
+    source: str | Path | BinaryIO,
+    n_quantizers: int | None = None,
+    pieces: Pieces = Pieces(),
+    *,
+    gain_db: float = 0.0,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.uint16], CodedFile]:
+    """The codes ``[n, L]`` of an audio file alone, as language models take them. Arguments are as of `encode_file`.
+
+    Raises:
+        AudioFileError: the source is no readable audio.
+        ValueError: `n_quantizers` is not of this model, or a codebook has more entries than uint16 can number.
+    """
+    codec.bits_per_frame(n_quantizers)  # says what is wrong with the number
+    if max(codec.codebook_sizes[:n_quantizers]) > 2**16:
+        raise ValueError(f"arrays hold codes of 16 bits, and this model has codebooks of {codec.codebook_sizes}")
+    encoding = _Encoding(codec, source, n_quantizers, pieces, gain_db, progress)
+    with opened(source, problems=encoding.problems) as (rate, blocks):
+        codes = np.concatenate([each.astype(np.uint16) for each in encoding.run(rate, blocks)], axis=1)
+    return codes, CodedFile(encoding.n_samples / rate, codes.nbytes, encoding.seconds, problems=encoding.problems)
+
+
+class _Encoding:
+    """Blocks of audio to codes; afterwards, the samples there were and the seconds that the codec took."""
+
+    def __init__(
+        self,
+        codec: ESDCodec,
+        source: str | Path | BinaryIO,
+        n_quantizers: int | None,
+        pieces: Pieces,
+        gain_db: float,
+        progress: Progress | None,
+    ) -> None:
+        self.codec, self.source, self.pieces, self.progress = codec, source, pieces, progress
+        self.n_quantizers, self.gain_db = n_quantizers, gain_db
+        self.n_samples, self.seconds = 0, 0.0
+        self.problems: list[str] = []
+
+    def run(self, rate: int, blocks: Iterator[Waveform]) -> Iterator[Codes]:
+        stated = stated_seconds(self.source) if self.progress is not None else None
+        stream = self.codec.stream_encoder(
+            rate,
+            n_quantizers=self.n_quantizers,
+            gain_db=self.gain_db,
+            chunk_seconds=self.pieces.chunk_seconds,
+            batch_seconds=self.pieces.batch_seconds,
+        )
+        for piece in _gathered(_finite(self.source, blocks), round(self.pieces.seconds * rate)):
+            self.n_samples += len(piece)
+            yield self._timed(stream.push, torch.from_numpy(piece).to(self.codec.device))
+            if self.progress is not None:
+                self.progress(self.n_samples / rate, stated)
+        yield self._timed(stream.finish)
+
+    def _timed(self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Codes:
+        started = time.perf_counter()
+        codes: Codes = function(*inputs)[0].cpu().numpy()
+        self.seconds += time.perf_counter() - started
+        return codes
+
+
+def _gain_of(source: str | Path | BinaryIO) -> float:
+    """What brings a recording to the codec's level, in dB; a stream is then where it was."""
+    start = None if isinstance(source, str | Path) else source.tell()
+    with opened(source) as (rate, blocks):
+        meter = LoudnessMeter(rate)
+        for block in _finite(source, blocks):
+            meter.push(block)
+    if start is not None and not isinstance(source, str | Path):
+        source.seek(start)
+    return meter.gain_db
+
+
+def _finite(source: str | Path | BinaryIO, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise AudioFileError(f"{getattr(source, 'name', source)}: contains NaN or infinite samples")
+        yield block
+
+
+def _gathered(blocks: Iterator[Waveform], size: int) -> Iterator[Waveform]:
+    """Blocks of any length as pieces of `size` samples, the last one shorter."""
+    waiting: list[Waveform] = []
+    n = 0
+    for block in blocks:
+        waiting.append(block)
+        n += len(block)
+        if n >= size:
+            joined = np.concatenate(waiting)
+            whole = n // size * size
+            yield from np.split(joined[:whole], whole // size)
+            waiting, n = [joined[whole:].copy()], n - whole
+    if n:
+        yield np.concatenate(waiting)
+
+
+def decode_file(
+    codec: ESDCodec,
+    source: BinaryIO,
+    sink: MakeSink,
+    *,
+    sample_rate: int | None = None,
+    recover: bool = False,
+    pieces: Pieces = Pieces(),
+    progress: Progress | None = None,
+) -> CodedFile:
+    """Decode an `.esd` stream.
+
+    Args:
+        source: a file, or a pipe, which cannot be recovered.
+        sink: from the rate and the number of samples (None: not known yet) to what takes them.
+        sample_rate: Hz of what comes out, 1,000 to 1,000,000. Default: that of the recording.
+        recover: decode what is whole of a damaged file; damaged seconds are silent.
+        progress: is called after each piece.
+
+    Raises:
+        BitstreamError: this is no `.esd` file, it is damaged, or (WrongModel) it is of another model.
+        ValueError: the sample rate is not what is said above.
+    """
+    check_output_rate(sample_rate)
+    reader = Reader(source, recover=recover) if source.seekable() else PipeReader(source)
+    header = reader.header
+    header.check_model(codec.name, codec.fingerprint)
+    header.check_sizes(codec.sample_rate, codec.hop_length, codec.codebook_sizes)
+    decoding = _Decoding(codec, pieces, header.gain_db)
+    if reader.error:
+        decoding.problems.append(str(reader.error))
+    _write_audio(reader, decoding, sink, sample_rate or header.original_rate, progress)
+    assert reader.original_samples is not None
+    seconds = reader.original_samples / header.original_rate
+    size = source.seek(0, io.SEEK_END) if source.seekable() else 0
+    return CodedFile(seconds, size, decode_seconds=decoding.seconds, problems=decoding.problems)
+
+
+def _write_audio(
+    reader: Reader | PipeReader, decoding: "_Decoding", sink: MakeSink, rate: int, progress: Progress | None
+) -> None:
+    """Decode what `reader` has, at `rate` Hz and as long as the recording was."""
+
+    def length() -> int | None:
+        if reader.original_samples is None:
+            return None
+        return -(-reader.original_samples * rate // reader.header.original_rate)
+
+    codec_rate = decoding.codec.sample_rate
+    resampler = None if rate == codec_rate else Resampler(codec_rate, rate)
+    given = 0
+    with sink(rate, length()) as write:
+
+        def give(audio: Waveform) -> None:
+            nonlocal given
+            total = length()  # of a pipe it is known when only the last frames are left
+            audio = audio if total is None else audio[: max(0, total - given)]
+            given += len(audio)
+            if len(audio):
+                write(audio)
+                if progress is not None:
+                    progress(given / rate, total and total / rate)
+
+        for waveform in decoding.run(reader.read_blocks()):
+            give(resampler.push(waveform) if resampler else waveform)
+        if resampler:
+            give(resampler.finish())
+        total = length()
+        assert total is not None
+        while given < total:  # what was cut off
+            give(np.zeros(min(total - given, SILENCE), np.float32))
+
+
+def check_output_rate(sample_rate: int | None) -> None:
+    """
+    Raises:
+        ValueError: nothing is decoded to this rate.
+    """
+    if sample_rate is not None and not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise ValueError(f"sample_rate={sample_rate} must be {MIN_RATE} to {MAX_RATE} Hz, such as 16000")
+
+
+class _Decoding:
+    """Blocks to audio at the codec's rate. Lost blocks are silence, and what is between them is decoded by itself."""
+
+    def __init__(self, codec: ESDCodec, pieces: Pieces, gain_db: float) -> None:
+        self.codec, self.pieces, self.gain_db = codec, pieces, gain_db
+        self.size = max(1, round(pieces.seconds * codec.frame_rate))  # frames
+        self.seconds = 0.0
+        self.problems: list[str] = []
+
+    def run(self, blocks: Iterator[Block]) -> Iterator[Waveform]:
+        stream: StreamDecoder | None = None
+        waiting: list[np.ndarray] = []
+        for block in blocks:
+            if block.codes is not None:
+                waiting.append(block.codes)
+                if sum(codes.shape[1] for codes in waiting) >= self.size:
+                    stream = stream or self._stream()
+                    yield self._timed(stream.push, waiting)
+                    waiting = []
+                continue
+            self.problems.append(str(block.error))
+            yield from self._rest(stream, waiting)
+            stream, waiting = None, []
+            yield np.zeros(block.n_frames * self.codec.hop_length, np.float32)
+        yield from self._rest(stream, waiting)
+
+    def _stream(self) -> StreamDecoder:
+        return self.codec.stream_decoder(
+            gain_db=self.gain_db, chunk_seconds=self.pieces.chunk_seconds, batch_seconds=self.pieces.batch_seconds
+        )
+
+    def _rest(self, stream: "StreamDecoder | None", waiting: list[np.ndarray]) -> Iterator[Waveform]:
+        if waiting:
+            stream = stream or self._stream()
+            yield self._timed(stream.push, waiting)
+        if stream:
+            yield self._timed(stream.finish)
+
+    def _timed(self, function: Callable[..., torch.Tensor], codes: "list[np.ndarray] | None" = None) -> Waveform:
+        started = time.perf_counter()
+        inputs = () if codes is None else (torch.from_numpy(np.concatenate(codes, axis=1))[None].to(self.codec.device),)
+        waveform: Waveform = function(*inputs)[0, 0].cpu().numpy()
+        self.seconds += time.perf_counter() - started
+        return waveform

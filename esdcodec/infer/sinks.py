@@ -14,8 +14,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from ..audio import AudioFileError, Waveform
+from ..pipes import can_seek
 from ..processes import uninterrupted
-from .files import can_seek
 
 Write = Callable[[Waveform], None]
 Sink = AbstractContextManager[Write]

@@ -8,10 +8,10 @@ import numpy as np
 import soundfile
 from conftest import speech
 
+from esdcodec.cli.main import main
 from esdcodec.evaluation.evaluate import Coding
 from esdcodec.evaluation.reference import read_reference
 from esdcodec.evaluation.summary import FileScores
-from esdcodec.infer.cli import main
 
 COPY = "copy=cp {input} {output}"
 

@@ -9,6 +9,7 @@ from conftest import make_tiny_codec, speech
 from recordings import reference, three_files, write_speech
 
 from esdcodec.audio import read
+from esdcodec.cli.main import main
 from esdcodec.evaluation.alignment import delay_ms
 from esdcodec.evaluation.metrics import si_sdr
 from esdcodec.evaluation.systems import (
@@ -21,7 +22,6 @@ from esdcodec.evaluation.systems import (
     peer_system,
     weights_hash,
 )
-from esdcodec.infer.cli import main
 
 
 @pytest.fixture

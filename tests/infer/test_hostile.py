@@ -12,9 +12,9 @@ import soundfile
 from conftest import make_tiny_codec
 
 from esdcodec.bitstream import BitstreamError, Reader
-from esdcodec.infer.cli import main
-from esdcodec.infer.coding import decode_file, encode_file
-from esdcodec.infer.info import describe, table
+from esdcodec.cli.info import describe, table
+from esdcodec.cli.main import main
+from esdcodec.infer.files import decode_file, encode_file
 
 END_OF_TIME = 2**64 - 1
 

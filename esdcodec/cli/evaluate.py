@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import UsageError
+from .parsing import Command, Commands
+from .terminal import printable
+
 if TYPE_CHECKING:
-    from .settings import EvaluationSettings
+    from ..evaluation.settings import EvaluationSettings
 
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
 Beside a file NAME.wav may lie NAME.txt, with what is said in it, or NAME.json with "text", "language" and "speaker".
@@ -26,7 +30,7 @@ Scores that --output has of the same model or program, file, metric and versions
 stay there, and are in no table but their own."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[Command]) -> None:
     command = commands.add_parser(
         "evaluate",
         help="score codecs on a folder of speech",
@@ -62,20 +66,43 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--html", action="store_true", help="also write report.html, to look at and to listen (with --keep)"
     )
     command.add_argument("--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)")
+    command.set_defaults(start=start)
 
 
-def settings_of(args: argparse.Namespace) -> EvaluationSettings:
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """An evaluation, and what is made of it."""
+
+    evaluation: EvaluationSettings
+    output: Path  # folder
+    jobs: int = 1  # processes
+    by: str | None = None  # folder or speaker
+    html: bool = False
+    needs_all_metrics: bool = False  # they were named
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"--jobs {self.jobs} must be at least 1")
+
+
+def start(args: argparse.Namespace) -> int:
+    return run(
+        EvaluateSettings(
+            evaluation_of(args), args.output, args.jobs, args.by, args.html, needs_all_metrics=bool(args.metrics)
+        )
+    )
+
+
+def evaluation_of(args: argparse.Namespace) -> EvaluationSettings:
     """
     Raises:
         ValueError: the arguments cannot be; the message says why.
     """
-    from .metrics import METRICS
-    from .settings import EvaluationSettings
+    from ..evaluation.metrics import METRICS
+    from ..evaluation.settings import EvaluationSettings
 
-    if args.jobs < 1:
-        raise ValueError(f"--jobs {args.jobs} must be at least 1")
     if wrong := [pair for pair in (*args.decoded, *args.commands) if not all(pair.partition("=")[::2])]:
-        raise ValueError("\n".join(f"{pair}: expected NAME=…" for pair in wrong))
+        raise UsageError("\n".join(f"{pair}: expected NAME=…" for pair in wrong))
     return EvaluationSettings(
         folder=args.folder,
         metrics=tuple(dict.fromkeys(args.metrics or METRICS)),
@@ -90,42 +117,41 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(settings: EvaluateSettings) -> int:
     from tqdm import tqdm
 
-    from ..infer.files import printable
-    from .evaluate import Evaluator, evaluate_files, references_below
-    from .metrics import installed_scorers
-    from .report import Report
-    from .store import ScoreStore
-    from .summary import file_scores
+    from ..evaluation.evaluate import Evaluator, evaluate_files, references_below
+    from ..evaluation.metrics import installed_scorers
+    from ..evaluation.report import Report
+    from ..evaluation.store import ScoreStore
+    from ..evaluation.summary import file_scores
 
-    settings = settings_of(args)
-    files, left_out = references_below(args.folder, without=args.output)
+    evaluation = settings.evaluation
+    files, left_out = references_below(evaluation.folder, without=settings.output)
     for line in left_out:
         print(f"left out   {printable(line)}", file=sys.stderr)
     if not files:
-        raise ValueError(f"no audio files below {args.folder}")
-    scorers, missing = installed_scorers(settings.metrics)
+        raise ValueError(f"no audio files below {evaluation.folder}")
+    scorers, missing = installed_scorers(evaluation.metrics)
     for reason in missing:
         print(f"esdcodec: without {reason}", file=sys.stderr)
-    if missing and args.metrics:
+    if missing and settings.needs_all_metrics:
         return 2
-    evaluator = Evaluator(replace(settings, metrics=tuple(scorers)), scorers)
+    evaluator = Evaluator(replace(evaluation, metrics=tuple(scorers)), scorers)
 
-    args.output.mkdir(parents=True, exist_ok=True)
-    store = ScoreStore(args.output / "scores.jsonl")
-    with closing(evaluate_files(evaluator, files, store, jobs=args.jobs)) as results:
+    settings.output.mkdir(parents=True, exist_ok=True)
+    store = ScoreStore(settings.output / "scores.jsonl")
+    with closing(evaluate_files(evaluator, files, store, jobs=settings.jobs)) as results:
         evaluations = list(tqdm(results, total=len(files), unit="file", disable=not sys.stderr.isatty()))
-    report = Report.of(file_scores(evaluations, store, args.by), evaluations, evaluator.codebook_sizes)
+    report = Report.of(file_scores(evaluations, store, settings.by), evaluations, evaluator.codebook_sizes)
     if report.results:
-        report.write(args.output)
-        if args.html:
-            from .html import write_html
+        report.write(settings.output)
+        if settings.html:
+            from ..evaluation.html import write_html
 
-            write_html(report, evaluator.systems, settings, args.output / "report.html")
+            write_html(report, evaluator.systems, evaluation, settings.output / "report.html")
         print(report.text())
-        print(f"{len(files)} files; scores of each, intervals and usage: {args.output}")
+        print(f"{len(files)} files; scores of each, intervals and usage: {settings.output}")
     for line in report.warnings:
         print(f"warning    {printable(line)}", file=sys.stderr)
     failures = [failure for evaluation in evaluations for failure in evaluation.failures]

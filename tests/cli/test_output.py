@@ -1,6 +1,5 @@
 """Where results go: the format that a name says, pipes and devices as they are, and one file's failure is its own."""
 
-import argparse
 import io
 import json
 import os
@@ -15,12 +14,15 @@ import pytest
 import soundfile
 from conftest import make_tiny_codec, speech
 
-from esdcodec.infer import batch, files
-from esdcodec.infer.cli import AUDIO_FORMATS, main
+from esdcodec import pipes, whole_file
+from esdcodec.cli import batch
+from esdcodec.cli.encode import Encode
+from esdcodec.cli.main import main
+from esdcodec.cli.options import AUDIO_FORMATS, FileSettings, ModelSettings
+from esdcodec.infer.files import CodedFile
 from esdcodec.infer.sinks import FORMATS
-from esdcodec.infer.tasks import Encode, Facts
 
-ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]
+ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]
 RATE = 44100
 
 
@@ -264,9 +266,9 @@ class TestOneFileAlone:
         for name in ("a", "b", "c"):
             Path("in").mkdir(exist_ok=True)
             Path("in", f"{name}.esd").write_bytes((coded / "a.esd").read_bytes())
-        create = files._create
+        create = whole_file._create
         monkeypatch.setattr(
-            files,
+            whole_file,
             "_create",
             lambda path: io.BufferedRandom(Full(path, "x+")) if path.name.startswith(".b.") else create(path),
         )
@@ -276,7 +278,7 @@ class TestOneFileAlone:
 
     @pytest.mark.parametrize("format", ["esd", "npy"])
     def test_a_full_disk_while_encoding(self, run, coded, tmp_path, monkeypatch, capfd, format):
-        monkeypatch.setattr(files, "_create", lambda path: io.BufferedRandom(Full(path, "x+")))
+        monkeypatch.setattr(whole_file, "_create", lambda path: io.BufferedRandom(Full(path, "x+")))
         assert run("encode", coded / "a.wav", "-o", f"x.{format}") == 1
         assert capfd.readouterr().err == f"failed     {coded}/a.wav: No space left on device\n"
         assert not names(tmp_path)
@@ -285,7 +287,7 @@ class TestOneFileAlone:
         def refuse(path):
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(files, "_create", refuse)
+        monkeypatch.setattr(whole_file, "_create", refuse)
         assert run("decode", coded / "a.esd", "-o", "x.wav") == 1
         assert "Permission denied" in capsys.readouterr().err
 
@@ -294,7 +296,10 @@ class TestOneFileAlone:
         monkeypatch.chdir(tmp_path)
         for name in ("assertion", "overflow", "unknown", "good", "better", *["killed"] * (jobs > 1)):
             write(Path("in", f"{name}.wav"))
-        assert batch.run(arguments(["in"], jobs), Troubled(**settings(model)), (".wav",), ("esd",)) == 1
+        assert (
+            batch.run(FileSettings(("in",), "out", jobs), Troubled(ModelSettings(model, "cpu"), 3), (".wav",), ("esd",))
+            == 1
+        )
         errors = capsys.readouterr().err
         assert "failed     in/assertion.wav: AssertionError\n" in errors
         assert "failed     in/overflow.wav: OverflowError: too large\n" in errors
@@ -312,7 +317,7 @@ class Unknown(Exception):
 class Troubled(Encode):
     """Fails on files by their names."""
 
-    def run(self, source: Path, targets: list[Path]) -> Facts:
+    def run(self, source: Path, targets: list[Path]) -> CodedFile:
         if source.stem == "assertion":
             raise AssertionError
         if source.stem == "overflow":
@@ -320,18 +325,7 @@ class Troubled(Encode):
         if source.stem == "unknown":
             raise Unknown("what is this")
         if source.stem == "killed":
-            with files.output(targets[0]) as target:
+            with pipes.output(targets[0]) as target:
                 target.write(b"half")
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().run(source, targets)
-
-
-def arguments(sources: list[str], jobs: int) -> argparse.Namespace:
-    return argparse.Namespace(
-        sources=sources, output="out", jobs=jobs, overwrite=False, skip_existing=False, json=False
-    )
-
-
-def settings(model: str) -> dict[str, object]:
-    network = {"model": model, "device": "cpu", "dtype": "float32", "chunk_seconds": 20.0, "batch_seconds": None}
-    return {**network, "n_quantizers": 3, "format": "esd"}

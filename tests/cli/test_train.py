@@ -7,8 +7,8 @@ import sys
 import pytest
 from runs import ENVIRONMENT, ROOT, SMALL, launch
 
-from esdcodec import train
-from esdcodec.infer.cli import main
+from esdcodec.cli import train
+from esdcodec.cli.main import main
 
 
 def answer(capsys, *arguments: object) -> tuple[int, str]:
@@ -73,7 +73,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["-m", "esdcodec.infer.cli", "train"], ["train.py"], ["-m", "esdcodec.train"]])
+@pytest.mark.parametrize("command", [["-m", "esdcodec.cli", "train"], ["train.py"], ["-m", "esdcodec.train"]])
 def test_all_ways_to_start_it_train(shards, tmp_path, command):
     options = ("--config-name=esdcodec_smoke", f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL)
     if command == ["-m", "esdcodec.train"]:

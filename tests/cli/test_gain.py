@@ -9,8 +9,8 @@ import soundfile
 from conftest import make_tiny_codec, speech
 
 from esdcodec.bitstream import Reader
-from esdcodec.infer.cli import main
-from esdcodec.infer.coding import encode_file
+from esdcodec.cli.main import main
+from esdcodec.infer.files import encode_file
 from esdcodec.loudness import gain_for
 
 RATE = 24000

@@ -6,9 +6,9 @@ import pytest
 import soundfile
 from conftest import make_tiny_codec, speech
 
-from esdcodec.infer.cli import main
-from esdcodec.infer.coding import Pieces, decode_file, encode_file
-from esdcodec.infer.progress import SecondsBar
+from esdcodec.cli.main import main
+from esdcodec.cli.terminal import SecondsBar
+from esdcodec.infer.files import Pieces, decode_file, encode_file
 from esdcodec.infer.sinks import sink_into
 
 PIECES = Pieces(chunk_seconds=0.5)

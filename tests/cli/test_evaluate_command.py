@@ -110,7 +110,7 @@ def test_a_stopped_evaluation_ends(folder, tmp_path):
         (folder / f"{i}.wav").write_bytes((folder / "one.wav").read_bytes())
     rows = tmp_path / "out/scores.jsonl"
     args = [folder, "--metrics", "spectral", "--command", "slow=sleep 2; cp {input} {output}", "--jobs", "2"]
-    command = [sys.executable, "-m", "esdcodec.infer.cli", "evaluate", *map(str, args), "--output", rows.parent]
+    command = [sys.executable, "-m", "esdcodec.cli", "evaluate", *map(str, args), "--output", rows.parent]
     process = subprocess.Popen(command, start_new_session=True)
     while not ScoreStore(rows).rows:
         assert process.poll() is None

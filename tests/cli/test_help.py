@@ -10,7 +10,7 @@ from conftest import make_tiny_codec
 
 from esdcodec.audio import EXTENSIONS
 from esdcodec.bitstream import Reader
-from esdcodec.infer.cli import main, parser
+from esdcodec.cli.main import main, parser
 
 (SUBCOMMANDS,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
 COMMANDS = SUBCOMMANDS.choices

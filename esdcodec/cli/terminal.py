@@ -1,14 +1,15 @@
-"""How far a long file is: seconds of audio, times real time, and the time that is left."""
-
-from collections.abc import Callable
+"""What a terminal is shown: text that cannot command it, and how far a long file is."""
 
 from tqdm import tqdm
 
-Progress = Callable[[float, float | None], None]  # seconds of audio that are done, and of how many (None: not known)
+
+def printable(text: object) -> str:
+    """Text for a terminal, in one line: what it would not show, or obey, is shown as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 class SecondsBar(tqdm):
-    """A bar that is called as a `Progress`; it begins anew where the seconds do, as decoding does after encoding."""
+    """The `Progress` of `infer.files` as a bar; it begins anew where they do, as decoding does after encoding."""
 
     def __init__(self, *, disable: bool) -> None:
         super().__init__(unit="s", disable=disable, leave=False, bar_format=self._format(None))

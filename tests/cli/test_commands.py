@@ -19,13 +19,14 @@ from conftest import PATIENCE, make_tiny_codec, speech
 
 from esdcodec.audio import read
 from esdcodec.bitstream import Reader
+from esdcodec.cli.main import main
+from esdcodec.cli.paths import find_jobs
 from esdcodec.codec import load
-from esdcodec.infer.cli import main
-from esdcodec.infer.files import find_jobs, whole_file
 from esdcodec.loudness import gain_for
+from esdcodec.whole_file import whole_file
 
 ROOT = Path(__file__).parents[2]
-ESDCODEC = [sys.executable, "-m", "esdcodec.infer.cli"]
+ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]
 HOP = 120
 
 
@@ -129,7 +130,7 @@ class TestThereAndBack:
         source = write(tmp_path / "a.wav")
         assert main(["encode", str(source), "--model", model, "--format", "npy"]) == 0
         codes = np.load(tmp_path / "a.npy")
-        assert codes.dtype == np.int16
+        assert codes.dtype == np.uint16
         np.testing.assert_array_equal(codes, codec.encode(read(source)[0])[0].numpy())
 
     def test_transcode_and_info(self, model, tmp_path, capsys):
@@ -320,7 +321,7 @@ class TestNothingIsLost:
     def test_a_second_signal_does_not_interrupt_the_tidying_up(self, tmp_path):
         script = f"""
             import os, pathlib, signal
-            from esdcodec.infer.files import whole_file
+            from esdcodec.whole_file import whole_file
             from esdcodec.processes import SIGNALS, stop
 
             for number in SIGNALS:
@@ -408,7 +409,7 @@ class TestForMachines:
         write(tmp_path / "a.wav")
         main(["encode", str(tmp_path / "a.wav"), "--model", model])
         code = (
-            "import sys; from esdcodec.infer.cli import main\n"
+            "import sys; from esdcodec.cli.main import main\n"
             f"assert main(['info', {str(tmp_path / 'a.esd')!r}]) == 0\n"
             "assert not {'torch', 'matplotlib', 'huggingface_hub'} & set(sys.modules)"
         )

@@ -1,0 +1,135 @@
+"""What a command does to one file. A task travels to the processes that do it, and loads its model there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
+
+from .options import ModelSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..codec import ESDCodec
+    from ..infer.files import CodedFile, Progress
+
+
+@dataclass
+class Task:
+    """Base of all tasks.
+
+    `run` makes of a file the files `targets`, one for each of `suffixes`. Where `takes_pipes`, all may be pipes too.
+    """
+
+    takes_pipes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.progress: Progress | None = None  # is told how far a file is; stays in this process
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Decide, before anything is written, what all processes have in common; no model is loaded for that.
+
+        Raises:
+            OSError, ValueError: nothing can be done to any file.
+        """
+
+    def start(self, threads: int | None) -> None:
+        """Get ready in the process that does the work, with so many threads (None: as it comes)."""
+
+    def check(self, source: Path) -> None:
+        """Look at a source, as cheaply as can be and without the model.
+
+        Raises:
+            ValueError: `run` would fail on it.
+        """
+
+    def describe(self) -> str:
+        """A line for the summary, once the task has started."""
+        return ""
+
+    def run(self, source: Path, targets: list[Path]) -> CodedFile:
+        raise NotImplementedError
+
+
+def load_codec(settings: ModelSettings) -> ESDCodec:
+    import torch
+
+    from ..codec import load
+
+    dtype: torch.dtype | Literal["auto"] = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    return load(settings.model, device=settings.device, dtype=dtype)
+
+
+@dataclass
+class ModelTask(Task):
+    """A task of a codec."""
+
+    model: ModelSettings
+
+    def prepare(self) -> None:
+        from .. import weights
+        from ..codec import best_device
+        from ..precision import fastest_dtype
+
+        weights.find(self.model.model)  # downloads it once for all processes
+        if self.model.dtype == "auto":
+            import torch
+
+            device = torch.device(self.model.device) if self.model.device else best_device()
+            self.model = replace(self.model, dtype=str(fastest_dtype(device)).removeprefix("torch."))
+
+    def start(self, threads: int | None) -> None:
+        import torch
+
+        from ..infer.files import Pieces
+
+        if threads:
+            torch.set_num_threads(threads)
+        self.codec = load_codec(self.model)
+        self.pieces = Pieces(self.model.chunk_seconds, self.model.batch_seconds)
+        # first calls are slow and would spoil the speed that is told
+        self.codec.decode(self.codec.encode(torch.zeros(1, device=self.codec.device)))
+
+    def describe(self) -> str:
+        return f"{self.codec.name} on {self.codec.device}"
+
+
+@dataclass
+class EncodingTask(ModelTask):
+    """A task that encodes audio."""
+
+    n_quantizers: int | None = None  # None: all
+
+    def start(self, threads: int | None) -> None:
+        super().start(threads)
+        self.codec.bitrate(self.n_quantizers)  # says what is wrong with the number
+
+    def check(self, source: Path) -> None:
+        from ..audio import probe
+
+        probe(source)
+
+    def describe(self) -> str:
+        codec, n = self.codec, self.n_quantizers
+        share = f"{n or codec.n_codebooks} of {codec.n_codebooks} codebooks"
+        return f"{super().describe()}, {share}: {codec.bitrate(n):.0f} bit/s of codes"
+
+
+@contextmanager
+def seekable(source: Path, *, only_if: bool = True) -> Iterator[BinaryIO]:
+    """A source open for reading; of what a pipe gives, a copy on disk, unless a pipe will do (`only_if` is false)."""
+    from ..pipes import open_source, spooled
+
+    with open_source(source) as stream:
+        if stream.seekable() or not only_if:
+            yield stream
+            return
+        with spooled(stream) as file:
+            yield file
