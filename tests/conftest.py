@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import weights
 
 from esdcodec import ESDCodec
 from esdcodec.published import CONSTANTS, our_name
 from esdcodec.training.initialise import fit_to_latents
+from tests import weights
 
 DATA = Path(__file__).parent / "data"
 PATIENCE = 900.0  # seconds after which something hangs; no test measures time, and a machine may be busy

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from conftest import speech
 
 from esdcodec.dataset.make_shards import Utterance
+from tests.conftest import speech
 
 
 def utterance(i: int, seconds: float = 1.0, sample_rate: int = 24000) -> Utterance:

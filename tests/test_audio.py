@@ -4,9 +4,9 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from conftest import speech
 
 from esdcodec.audio import AudioFileError, audio_files, probe, read, read_segment, resample, write
+from tests.conftest import speech
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import esdcodec
 from esdcodec.loudness import LEVEL, LoudnessMeter, gain_for
+from tests.conftest import speech
 
 
 def sine(decibels, seconds=5.0, frequency=997.0, rate=24000):

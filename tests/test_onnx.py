@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
-from conftest import make_tiny_codec, speech
 
 from esdcodec import ESDCodec
 from esdcodec.onnx_export import DecoderGraph, EncoderGraph, export_onnx
+from tests.conftest import make_tiny_codec, speech
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from other_system import without_posix
+
+from tests.other_system import without_posix
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "esdcodec/assets/sample.flac"

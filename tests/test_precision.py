@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import make_tiny_codec
 
 import esdcodec
 from esdcodec import precision
+from tests.conftest import make_tiny_codec
 
 CPU = torch.device("cpu")
 

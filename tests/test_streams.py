@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from conftest import TINY, speech
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -11,6 +10,7 @@ from esdcodec import ESDCodec
 from esdcodec.audio import resample
 from esdcodec.model_codec.chunking import Stage, decoding, encoding
 from esdcodec.model_codec.receptive_field import Context, context, receptive_field, receptive_field_of_decoder
+from tests.conftest import TINY, speech
 
 HOP = 120
 SETTINGS = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

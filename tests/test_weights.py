@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, speech
 from safetensors.torch import save_file
 
 import esdcodec
@@ -16,6 +15,7 @@ from esdcodec import ESDCodec, published
 from esdcodec.codec import load
 from esdcodec.pretrained import push
 from esdcodec.weights import BUNDLED, ModelNotFoundError, WeightsError, read_tensors
+from tests.conftest import TINY, speech
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ class TestPublishedLayout:
             load(file)
 
     def test_every_published_name_is_one_of_ours(self):
-        from conftest import DATA
+        from tests.conftest import DATA
 
         with torch.device("meta"):
             ours = {name: list(t.shape) for name, t in ESDCodec().state_dict().items()}

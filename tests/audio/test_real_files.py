@@ -5,11 +5,11 @@ import struct
 
 import numpy as np
 import pytest
-from audio_bytes import encoded, mp3
-from conftest import speech
-from corpora import audio
 
 from esdcodec.audio import EXTENSIONS, AudioFileError, opened, probe, read, read_segment
+from tests.audio_bytes import encoded, mp3
+from tests.conftest import speech
+from tests.corpora import audio
 
 RATE = 24000
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bitstream import HEADER, as_version_1, codes_of, written
 
 from esdcodec import bitstream
 from esdcodec.loudness import LEVEL
+from tests.bitstream.test_bitstream import HEADER, as_version_1, codes_of, written
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_bitstream import HEADER, codes_of, written
 
 from esdcodec.bitstream import END_BYTES, BitstreamError, Reader
+from tests.bitstream.test_bitstream import HEADER, codes_of, written
 
 SMALL = replace(HEADER, bits=(7, 3), block_frames=4)
 START, FULL = len(SMALL.to_bytes()), SMALL.block_bytes(4)

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import PATIENCE, make_tiny_codec, speech
 
 from esdcodec.audio import read
 from esdcodec.bitstream import Reader
@@ -24,6 +23,7 @@ from esdcodec.cli.paths import find_jobs
 from esdcodec.codec import load
 from esdcodec.loudness import gain_for
 from esdcodec.whole_file import whole_file
+from tests.conftest import PATIENCE, make_tiny_codec, speech
 
 ROOT = Path(__file__).parents[2]
 ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]

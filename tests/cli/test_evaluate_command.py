@@ -11,10 +11,10 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from conftest import PATIENCE, make_tiny_codec
-from recordings import COPY, evaluate, summary_in, three_files, write_speech
 
 from esdcodec.evaluation.store import ScoreStore
+from tests.conftest import PATIENCE, make_tiny_codec
+from tests.evaluation.recordings import COPY, evaluate, summary_in, three_files, write_speech
 
 
 @pytest.fixture

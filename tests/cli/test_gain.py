@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_tiny_codec, speech
 
 from esdcodec.bitstream import Reader
 from esdcodec.cli.main import main
 from esdcodec.infer.files import encode_file
 from esdcodec.loudness import gain_for
+from tests.conftest import make_tiny_codec, speech
 
 RATE = 24000
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_tiny_codec
 
 from esdcodec.audio import EXTENSIONS
 from esdcodec.bitstream import Reader
 from esdcodec.cli.main import main, parser
+from tests.conftest import make_tiny_codec
 
 (SUBCOMMANDS,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
 COMMANDS = SUBCOMMANDS.choices

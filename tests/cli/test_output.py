@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_tiny_codec, speech
 
 from esdcodec import pipes, whole_file
 from esdcodec.cli import batch
@@ -21,6 +20,7 @@ from esdcodec.cli.main import main
 from esdcodec.cli.options import AUDIO_FORMATS, FileSettings, ModelSettings
 from esdcodec.infer.files import CodedFile
 from esdcodec.infer.sinks import FORMATS
+from tests.conftest import make_tiny_codec, speech
 
 ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]
 RATE = 44100

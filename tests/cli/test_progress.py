@@ -4,12 +4,12 @@ import io
 
 import pytest
 import soundfile
-from conftest import make_tiny_codec, speech
 
 from esdcodec.cli.main import main
 from esdcodec.cli.terminal import SecondsBar
 from esdcodec.infer.files import Pieces, decode_file, encode_file
 from esdcodec.infer.sinks import sink_into
+from tests.conftest import make_tiny_codec, speech
 
 PIECES = Pieces(chunk_seconds=0.5)
 

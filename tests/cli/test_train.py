@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from runs import ENVIRONMENT, ROOT, SMALL, launch
 
 from esdcodec.cli import train
 from esdcodec.cli.main import main
+from tests.training.runs import ENVIRONMENT, ROOT, SMALL, launch
 
 
 def answer(capsys, *arguments: object) -> tuple[int, str]:

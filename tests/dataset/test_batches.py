@@ -10,9 +10,6 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from audio_bytes import encoded, mp3
-from conftest import speech
-from corpora import add, audio, broken_members, sample, utterance
 
 from esdcodec.audio import read
 from esdcodec.dataset import tar_stream
@@ -23,6 +20,9 @@ from esdcodec.dataset.make_shards import write_shards
 from esdcodec.dataset.shards import list_shards
 from esdcodec.dataset.stream import share, shuffle
 from esdcodec.dataset.tally import Tally, TooMuchIsBroken
+from tests.audio_bytes import encoded, mp3
+from tests.conftest import speech
+from tests.corpora import add, audio, broken_members, sample, utterance
 
 KEYS = [f"u{i:03d}" for i in range(12)]
 

@@ -4,11 +4,11 @@ import json
 import os
 
 import pytest
-from corpora import add, audio, broken_members, sample, utterance
 
 from esdcodec.dataset import index
 from esdcodec.dataset.index import ShardIndex, build, index_all, shard_index
 from esdcodec.dataset.make_shards import write_shards
+from tests.corpora import add, audio, broken_members, sample, utterance
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from audio_bytes import encoded, mp3
-from conftest import speech
-from corpora import audio, utterance
 
 from esdcodec.dataset.index import shard_index
 from esdcodec.dataset.make_shards import ShardsExist, find_audio, folder_utterances, write_shards
 from esdcodec.dataset.shards import list_shards, streams
+from tests.audio_bytes import encoded, mp3
+from tests.conftest import speech
+from tests.corpora import audio, utterance
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from conftest import speech
 
 from esdcodec.cli.main import main
 from esdcodec.evaluation.evaluate import Coding
 from esdcodec.evaluation.reference import read_reference
 from esdcodec.evaluation.summary import FileScores
+from tests.conftest import speech
 
 COPY = "copy=cp {input} {output}"
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_tiny_codec, speech
-from recordings import COPY, evaluate, summary_in, three_files, write_speech
 
 from esdcodec.evaluation import metrics
 from esdcodec.evaluation.evaluate import Evaluator, Failure
 from esdcodec.evaluation.settings import EvaluationSettings
 from esdcodec.evaluation.store import Key, ScoreRow, ScoreStore
+from tests.conftest import make_tiny_codec, speech
+from tests.evaluation.recordings import COPY, evaluate, summary_in, three_files, write_speech
 
 
 @pytest.fixture

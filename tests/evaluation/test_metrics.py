@@ -5,12 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import speech
 
 from esdcodec.audio import resample
 from esdcodec.evaluation.metrics import METRICS, MissingPackage, load_metric, metric_version, si_sdr
 from esdcodec.evaluation.pair import NotScorable, Pair
 from esdcodec.evaluation.words import Recogniser, plain
+from tests.conftest import speech
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from recordings import scored
 
 from esdcodec.evaluation.reference import Reference
 from esdcodec.evaluation.report import codebook_usage, group_table, same_content, table, warnings
 from esdcodec.evaluation.summary import Estimate, FileScores, by_group, summarise
+from tests.evaluation.recordings import scored
 
 
 def rows():

@@ -5,8 +5,6 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_tiny_codec, speech
-from recordings import reference, three_files, write_speech
 
 from esdcodec.audio import read
 from esdcodec.cli.main import main
@@ -22,6 +20,8 @@ from esdcodec.evaluation.systems import (
     peer_system,
     weights_hash,
 )
+from tests.conftest import make_tiny_codec, speech
+from tests.evaluation.recordings import reference, three_files, write_speech
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import speech
 
 from esdcodec.infer.audiotools import decode_signal, encode_signal
+from tests.conftest import speech
 
 audiotools = pytest.importorskip(
     "audiotools", reason='needs pip install "esdcodec[audiotools]", an environment of its own'

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from conftest import speech
 
 import esdcodec
 from esdcodec import Inference, get_model
 from esdcodec.published import REPOSITORY
+from tests.conftest import speech
 
 
 def test_the_calls_of_dualcodec_scripts(tiny_codec):

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_tiny_codec
 
 from esdcodec.bitstream import BitstreamError, Reader
 from esdcodec.cli.info import describe, table
 from esdcodec.cli.main import main
 from esdcodec.infer.files import decode_file, encode_file
+from tests.conftest import make_tiny_codec
 
 END_OF_TIME = 2**64 - 1
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_tiny_codec, speech
 
 from esdcodec import gain_for
 from esdcodec.codec import load
@@ -23,6 +22,7 @@ from esdcodec.dataset.make_shards import Utterance, write_shards
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
 from esdcodec.infer.tokenise.run import part_of_environment
 from esdcodec.infer.tokenise.sources import find_units
+from tests.conftest import make_tiny_codec, speech
 
 SECONDS = (0.3, 0.5, 0.3, 0.7, 0.5, 0.31)
 

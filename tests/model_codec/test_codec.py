@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, make_tiny_codec, speech
 
 from esdcodec import ESDCodec
+from tests.conftest import TINY, make_tiny_codec, speech
 
 HOP = 120
 

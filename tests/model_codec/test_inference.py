@@ -6,11 +6,11 @@ import threading
 
 import pytest
 import torch
-from conftest import make_tiny_codec, speech
 
 from esdcodec import ESDCodec
 from esdcodec.model_codec.inference import FOLDED, ON_CPU, inference_form, rewritten
 from esdcodec.model_codec.layers import Conv1d, ConvTranspose1d, ResidualUnit, Snake
+from tests.conftest import make_tiny_codec, speech
 
 
 def in_form(layer, x):

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from conftest import TINY, speech
 from torch import nn
 
 from esdcodec import ESDCodec
 from esdcodec.model_codec.kernels import snake
 from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, Snake
+from tests.conftest import TINY, speech
 
 
 def test_snake_gradient_is_that_of_its_formula():

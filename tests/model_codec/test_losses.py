@@ -4,7 +4,6 @@ import julius
 import librosa
 import pytest
 import torch
-from conftest import speech
 
 from esdcodec.model_codec.discriminator import Discriminator
 from esdcodec.model_codec.losses import (
@@ -18,6 +17,7 @@ from esdcodec.model_codec.losses import (
     mel_loss,
 )
 from esdcodec.model_codec.spectral import decimate, frame_spectrum, mel_filters
+from tests.conftest import speech
 
 
 @pytest.mark.parametrize(("sample_rate", "windows"), [(24000, WINDOWS), (6000, SUBBAND_WINDOWS)])

@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-import weights
-from conftest import DATA, speech
 
 from esdcodec.model_codec.discriminator import Discriminator
 from esdcodec.model_codec.losses import (
@@ -23,6 +21,8 @@ from esdcodec.model_codec.losses import (
 from esdcodec.model_codec.spectral import decimate, frame_spectrum
 from esdcodec.published import CONSTANTS, our_name
 from esdcodec.training.objective import reconstruction_losses, weighted_sum
+from tests import weights
+from tests.conftest import DATA, speech
 
 pytestmark = pytest.mark.slow
 GOLDEN = json.loads((DATA / "golden_objective.json").read_text())

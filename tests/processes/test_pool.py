@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE
 
 from esdcodec.processes import WorkerDied, in_processes, stop, uninterrupted
+from tests.conftest import PATIENCE
 
 FOLDER = ""  # of a worker process: where it may leave a note
 

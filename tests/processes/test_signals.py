@@ -5,10 +5,10 @@ import signal
 
 import pytest
 import soundfile
-from conftest import speech
 
 from esdcodec.audio import opened
 from esdcodec.processes import SIGNALS, stop
+from tests.conftest import speech
 
 
 class Interrupted(io.BytesIO):

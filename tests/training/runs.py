@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import PATIENCE
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
@@ -15,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from esdcodec.config import config_folder
 from esdcodec.training import setup
 from esdcodec.training.trainer import Trainer
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 # accelerate's own word for a CPU: `--cpu` of its launcher starts one process whatever it is told

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from runs import ENVIRONMENT, ROOT
+
+from tests.training.runs import ENVIRONMENT, ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from conftest import TINY, speech
 
 from esdcodec import ESDCodec
 from esdcodec.model_codec.quantizer import SimVQ
 from esdcodec.training import initialise
 from esdcodec.training.initialise import fit_simvq, fit_to_latents, water_level
+from tests.conftest import TINY, speech
 
 
 class TestFitToLatents:

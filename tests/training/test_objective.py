@@ -3,12 +3,12 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import speech
 
 from esdcodec.model_codec.discriminator import Discriminator
 from esdcodec.training.objective import AdversarialPass, reconstruction_losses, weighted_sum
 from esdcodec.training.optimizer import Learner
 from esdcodec.training.settings import OptimizerSettings
+from tests.conftest import speech
 
 
 def test_semantic_only_steps_add_the_low_band_term(tiny_codec):

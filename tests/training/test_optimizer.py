@@ -4,11 +4,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import TINY
 from torch import nn
 
 from esdcodec import ESDCodec
 from esdcodec.training.optimizer import make_optimizer, orthogonalised, warmup_cosine
+from tests.conftest import TINY
 
 
 class TestSchedule:

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import PATIENCE
-from runs import SMALL, compose_values, equal, finish, on_two, scalars, start, train, weights
 from safetensors.torch import load_file
 
 from esdcodec.processes import EXIT_CODE
@@ -22,6 +20,8 @@ from esdcodec.training.checkpoint import CheckpointError
 from esdcodec.training.codec_task import CodecTask
 from esdcodec.training.run import Run
 from esdcodec.training.trainer import Trainer
+from tests.conftest import PATIENCE
+from tests.training.runs import SMALL, compose_values, equal, finish, on_two, scalars, start, train, weights
 
 STEPS = 8
 

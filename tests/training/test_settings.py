@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from runs import compose_values
 
 from esdcodec.config import config_folder
 from esdcodec.training import setup
 from esdcodec.training.settings import ConfigurationError, Filters, TrainingSettings, parse
+from tests.training.runs import compose_values
 
 CONFIGS = sorted(path.stem for path in config_folder().glob("*.yaml"))
 MODELS = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import speech
 from transformers import Wav2Vec2BertModel
 
 from esdcodec.model_codec.losses import distillation_loss
 from esdcodec.training.teacher import FeatureExtraction, W2vBert, read_statistics
+from tests.conftest import speech
 
 
 class TestTeacher:

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import speech
 
 from esdcodec.training import teacher_statistics
 from esdcodec.training.teacher import FeatureExtraction, W2vBert, read_statistics
+from tests.conftest import speech
 
 
 class TestStatistics:

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from conftest import PATIENCE, speech
-from runs import SMALL, equal, events, launch, on_two, scalars, start, train, weights
 from safetensors.torch import load_file
 
 import esdcodec
 from esdcodec.dataset.make_shards import Utterance, write_shards
 from esdcodec.weights import WeightsError
+from tests.conftest import PATIENCE, speech
+from tests.training.runs import SMALL, equal, events, launch, on_two, scalars, start, train, weights
 
 
 @pytest.mark.slow

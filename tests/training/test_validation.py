@@ -3,9 +3,9 @@
 import numpy as np
 import pystoi
 import pytest
-from conftest import speech
 
 from esdcodec.evaluation.metrics import si_sdr, stoi
+from tests.conftest import speech
 
 
 class TestScores:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...codec import ESDCodec, equal
-from ..files import whole_file
+from ...whole_file import whole_file
 from .read import Recording, Unreadable, blocks_of, read_ahead
 from .settings import TokeniseSettings
 from .sources import Unit, utterances_of
