@@ -1,89 +1,102 @@
-"""Corpora of local shards: any batch of a run by its place, from the shards' indices."""
+"""Corpora of local shards: any batch of a run by its place, from the shards' manifest."""
 
 import errno
+import os
 import random
-from bisect import bisect_right
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import accumulate
+from typing import BinaryIO
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from .batch import Batch, FeatureExtractor, Segment, Skip, collate
 from .decode import UnusableAudio, decode_segment
 from .filters import Filters
-from .index import ShardIndex, shard_index
+from .manifest import Entry, Manifest
 from .order import Mix, Order
 
 SUBSTITUTES = 1000  # other utterances to try where a whole batch is broken
+ROWS = 2**20  # of the manifest that are looked at together
+OPEN_FILES = 128  # of each loader process
 
 
 class Corpus:
-    """The utterances of some shards that pass the filters.
+    """The utterances of some shards that pass the filters, and their segments.
 
     Args:
-        shards: local tars.
+        manifest: of local tars.
         per_utterance: segments of each utterance in an epoch; None: as many as it is long.
         segment_seconds: of a segment.
     """
 
     def __init__(
         self,
-        shards: Sequence[str],
+        manifest: Manifest,
         filters: Filters,
         *,
         per_utterance: int | None = 1,
         segment_seconds: float = 1.0,
     ) -> None:
-        self.shards, self.filters = list(shards), filters
-        self.per_utterance, self.segment_seconds = per_utterance, segment_seconds
-        self.counts: list[int] = []  # segments of each shard
+        self.manifest, self.filters, self.per_utterance = manifest, filters, per_utterance
+        self.shards, self.broken = manifest.shards, manifest.broken
         self.hours = 0.0
-        self.utterances = 0
         self.dropped: Counter[str] = Counter()  # utterances that the filters drop, by reason
-        self.broken: list[Skip] = []
-        self.unreadable = 0  # shards of which nothing can be used
-        for shard in self.shards:
-            index = shard_index(shard)
-            reasons = [filters.rejects(index.metadata(i)) for i in range(len(index))]
-            kept = [i for i, reason in enumerate(reasons) if reason is None]
-            self.dropped.update(reason for reason in reasons if reason is not None)
-            self.counts.append(self._starts(index, kept)[-1])
-            self.hours += sum(index.durations[i] for i in kept) / 3600
-            self.utterances += len(kept)
-            self.unreadable += bool(index.broken) and not len(index)
-            self.broken += [Skip(shard, key, reason) for key, reason in index.broken]
-        self._cached = lru_cache(64)(self._load)
+        kept, copies = [], []
+        for first in range(0, len(manifest), ROWS):
+            durations, dnsmos, languages = (
+                np.asarray(manifest.column(name)[first : first + ROWS]) for name in ("durations", "dnsmos", "languages")
+            )
+            wanted, dropped = filters.select(durations, dnsmos, languages, manifest.languages)
+            self.dropped += dropped
+            self.hours += float(durations[wanted].sum()) / 3600
+            kept.append((first + np.flatnonzero(wanted)).astype(np.uint32))
+            if per_utterance is None:
+                copies.append(np.rint(durations[wanted] / segment_seconds).clip(min=1).astype(np.uint32))
+        numbers = np.concatenate([np.zeros(0, np.uint32), *kept])
+        self.utterances = len(numbers)
+        # None where the number of an utterance, or of its first segment, can be computed
+        self._kept = numbers if self.utterances < len(manifest) else None
+        self._starts = np.concatenate([[0], *copies]).cumsum() if per_utterance is None else None
+        self.size = int(self._starts[-1]) if self._starts is not None else self.utterances * (per_utterance or 1)
+        damaged = {skip.shard for skip in self.broken}
+        empty = np.flatnonzero(np.diff(manifest.starts) == 0)
+        self.unreadable = sum(self.shards[i] in damaged for i in empty)  # shards of which nothing can be used
+        self._files: OrderedDict[int, BinaryIO] = OrderedDict()  # open shards
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_cached"}
+        return {**vars(self), "_files": OrderedDict()}
 
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._cached = lru_cache(64)(self._load)
+    def find(self, segment: int) -> Entry:
+        """The utterance of a segment."""
+        if self._starts is not None:
+            utterance = int(np.searchsorted(self._starts, segment, side="right")) - 1
+        else:
+            utterance = segment // (self.per_utterance or 1)
+        return self.manifest[int(self._kept[utterance]) if self._kept is not None else utterance]
 
-    def _starts(self, index: ShardIndex, kept: Sequence[int]) -> list[int]:
-        """Where the segments of each utterance begin among those of its shard, and their number."""
-        copies = (index.metadata(i).n_segments(self.per_utterance, self.segment_seconds) for i in kept)
-        return list(accumulate(copies, initial=0))
-
-    def _load(self, shard: int) -> tuple[ShardIndex, list[int], list[int]]:
-        index = shard_index(self.shards[shard])
-        kept = [i for i in range(len(index)) if self.filters.rejects(index.metadata(i)) is None]
-        return index, kept, self._starts(index, kept)
-
-    def find(self, shard: int, item: int) -> tuple[str, int, int]:
-        """Key of a segment's utterance, and offset and size of its audio in the shard.
+    def read(self, entry: Entry) -> bytes:
+        """The audio file of an utterance.
 
         Raises:
             OSError: the shard is gone, or another one.
         """
-        index, kept, starts = self._cached(shard)
-        if starts[-1] != self.counts[shard]:
+        file = self._files.pop(entry.shard, None) or self._open(entry.shard)
+        self._files[entry.shard] = file  # the last used is the last to be closed
+        if len(self._files) > OPEN_FILES:
+            self._files.popitem(last=False)[1].close()
+        if hasattr(os, "pread"):
+            return os.pread(file.fileno(), entry.size, entry.offset)
+        file.seek(entry.offset)
+        return file.read(entry.size)
+
+    def _open(self, shard: int) -> BinaryIO:
+        file = open(self.shards[shard], "rb", buffering=0)  # noqa: SIM115
+        status = os.fstat(file.fileno())
+        if (status.st_size, status.st_mtime_ns) != self.manifest.stamps[shard]:
+            file.close()
             raise OSError(errno.ESTALE, "it has changed since the run began")
-        i = kept[bisect_right(starts, item) - 1]
-        return index.keys[i], index.offsets[i], index.sizes[i]
+        return file  # type: ignore[return-value]
 
 
 class Segments(Dataset):
@@ -122,7 +135,7 @@ class Segments(Dataset):
                     f"data.filters (dropped: {dict(corpus.dropped)}, broken: {len(corpus.broken)})"
                 )
         self.orders = [
-            Order(corpus.counts, window=shuffle_window, seed=f"{seed}/{i}") for i, corpus in enumerate(self.corpora)
+            Order(corpus.size, window=shuffle_window, seed=f"{seed}/{i}") for i, corpus in enumerate(self.corpora)
         ]
         self.mix = Mix(weights, seed)
         self.segment_length, self.sample_rate, self.batch_size = segment_length, sample_rate, batch_size
@@ -161,16 +174,11 @@ class Segments(Dataset):
         """The segment at a place, or None, said in `skipped`; each `variant` is another crop of the utterance."""
         which, turn = self.mix[place] if self.shuffled else self._in_order(place)
         corpus = self.corpora[which]
-        _, shard, item = self.orders[which][turn]
-        key = ""
+        entry = corpus.find(self.orders[which][turn][1])
         where = random.Random(f"{self.seed}/{place}/{variant}").random() if self.shuffled else 0.5
         try:
-            key, offset, size = corpus.find(shard, item)
-            with open(corpus.shards[shard], "rb") as tar:
-                tar.seek(offset)
-                content = tar.read(size)
             waveform = decode_segment(
-                content,
+                corpus.read(entry),
                 self.segment_length,
                 self.sample_rate,
                 where,
@@ -178,12 +186,12 @@ class Segments(Dataset):
                 converted=converted,
             )
         except OSError as error:
-            skipped.append(Skip(corpus.shards[shard], key, f"shard cannot be read ({error.strerror})"))
+            skipped.append(Skip(corpus.shards[entry.shard], entry.key, f"shard cannot be read ({error.strerror})"))
             return None
         except UnusableAudio as error:
-            skipped.append(Skip(corpus.shards[shard], key, str(error)))
+            skipped.append(Skip(corpus.shards[entry.shard], entry.key, str(error)))
             return None
-        return Segment(key, waveform)
+        return Segment(entry.key, waveform)
 
     def _in_order(self, place: int) -> tuple[int, int]:
         for i, order in enumerate(self.orders):

@@ -2,8 +2,12 @@
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..audio import EXTENSIONS
 
@@ -64,12 +68,34 @@ class Filters:
 
     def rejects(self, metadata: Metadata) -> str | None:
         """Why this utterance is not wanted; None if it is."""
-        if metadata.duration < self.min_duration:
-            return f"shorter than {self.min_duration:g} s"
-        if metadata.duration > self.max_duration:
-            return f"longer than {self.max_duration:g} s"
-        if self.min_dnsmos is not None and metadata.dnsmos < self.min_dnsmos:
-            return f"dnsmos below {self.min_dnsmos:g}"
-        if self.languages is not None and metadata.language not in map(str.lower, self.languages):
-            return f"language not in {', '.join(self.languages)}"
-        return None
+        spoken = metadata.language in self._languages()
+        rules = self._rules(metadata.duration, metadata.dnsmos, spoken)
+        return next((reason for reason, rejected in rules if rejected), None)
+
+    def select(
+        self, durations: np.ndarray, dnsmos: np.ndarray, languages: np.ndarray, names: Sequence[str]
+    ) -> tuple[np.ndarray, Counter[str]]:
+        """Which of many utterances are wanted, and for each reason how many are not.
+
+        Args:
+            languages: of each the place in `names`.
+        """
+        wanted = np.ones(len(durations), bool)
+        dropped: Counter[str] = Counter()
+        spoken = np.isin(languages, [i for i, name in enumerate(names) if name in self._languages()])
+        for reason, rejected in self._rules(durations, dnsmos, spoken):
+            dropped[reason] += int((wanted & rejected).sum())
+            wanted &= ~rejected
+        return wanted, +dropped
+
+    def _languages(self) -> set[str]:
+        return {name.lower() for name in self.languages or ()}
+
+    def _rules(self, duration: Any, dnsmos: Any, spoken: Any) -> Iterator[tuple[str, Any]]:
+        """Reasons, and whether they hold: for one utterance, or for arrays of many."""
+        yield f"shorter than {self.min_duration:g} s", duration < self.min_duration
+        yield f"longer than {self.max_duration:g} s", duration > self.max_duration
+        if self.min_dnsmos is not None:
+            yield f"dnsmos below {self.min_dnsmos:g}", dnsmos < self.min_dnsmos
+        if self.languages is not None:
+            yield f"language not in {', '.join(self.languages)}", np.logical_not(spoken)

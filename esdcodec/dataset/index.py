@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from .filters import AUDIO_MEMBERS, Metadata, MetadataError
@@ -39,34 +40,38 @@ class ShardIndex:
         return Metadata(self.durations[i], self.dnsmos[i], self.languages[i])
 
 
-def shard_index(shard: str | Path) -> ShardIndex:
-    """The index of a local shard, from its cache beside it (or in the user's cache folder) where that is up to date."""
+def shard_index(shard: str | Path, cache_folder: Path | None = None) -> ShardIndex:
+    """The index of a local shard, from its cache where that is up to date.
+
+    The cache is beside the shard, or where nothing can be written there, in `cache_folder` or that of the user.
+    """
     path = Path(shard)
     status = path.stat()
-    for cache in _caches(path):
+    for cache in _caches(path, cache_folder):
         found = _read(cache)
         if found is not None and (found.size, found.modified) == (status.st_size, status.st_mtime_ns):
             return found
     index = build(path)
-    for cache in _caches(path):
+    for cache in _caches(path, cache_folder):
         if _write(index, cache):
             break
     return index
 
 
-def index_all(shards: Sequence[str], processes: int = 1) -> None:
+def index_all(shards: Sequence[str], processes: int = 1, cache_folder: Path | None = None) -> None:
     """Make the indices that are not there yet, with several processes."""
+    ensure = partial(_ensure, cache_folder)
     if processes > 1 and len(shards) > 1:
         with ProcessPoolExecutor(processes) as pool:
-            for _ in pool.map(_ensure, shards, chunksize=4):
+            for _ in pool.map(ensure, shards, chunksize=4):
                 pass
     else:
         for shard in shards:
-            _ensure(shard)
+            ensure(shard)
 
 
-def _ensure(shard: str) -> None:
-    shard_index(shard)
+def _ensure(cache_folder: Path | None, shard: str) -> None:
+    shard_index(shard, cache_folder)
 
 
 def build(shard: Path) -> ShardIndex:
@@ -121,10 +126,15 @@ def _reason(error: Exception, size: int) -> str:
     return "file of zero bytes" if size == 0 else str(error) or type(error).__name__
 
 
-def _caches(shard: Path) -> list[Path]:
+def _caches(shard: Path, folder: Path | None) -> list[Path]:
     name = hashlib.sha256(str(shard.resolve()).encode()).hexdigest()[:24]
-    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return [shard.with_name(f"{shard.name}.index"), home / "esdcodec" / "index" / f"{name}.index"]
+    folders = [user_cache() / "index"] if folder is None else [folder, user_cache() / "index"]
+    return [shard.with_name(f"{shard.name}.index"), *(each / f"{name}.index" for each in folders)]
+
+
+def user_cache() -> Path:
+    """The folder of this package in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "esdcodec"
 
 
 def _read(cache: Path) -> ShardIndex | None:
@@ -146,11 +156,11 @@ def _columns(index: ShardIndex) -> tuple[list, ...]:
 def _write(index: ShardIndex, cache: Path) -> bool:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}-")
+        handle, unfinished = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}-")
         with open(handle, "w", encoding="utf-8") as stream:
             json.dump({"format": FORMAT, **asdict(index)}, stream, separators=(",", ":"))
-        os.chmod(partial, 0o644)
-        os.replace(partial, cache)
+        os.chmod(unfinished, 0o644)
+        os.replace(unfinished, cache)
     except OSError:
         return False  # a folder one may not write to
     return True

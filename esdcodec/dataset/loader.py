@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from ..processes import leave_to_the_parent
 from .batch import Batch, FeatureExtractor
 from .corpus import Corpus, Segments
 from .filters import Filters
-from .index import index_all
+from .index import index_all, user_cache
+from .manifest import Manifest, manifest_folder, write_manifest
 from .shards import list_shards, streams
 from .stream import Stream
 from .tally import Tally, check_share
@@ -61,6 +63,7 @@ class Reader:
     rank: int = 0
     n_ranks: int = 1
     barrier: Callable[[], None] = lambda: None  # waits for the other ranks
+    cache: Path | None = None  # folder for manifests, which all ranks see; None: in the user's cache
 
     def training(
         self,
@@ -109,9 +112,9 @@ class Reader:
 
             return Training(self, stream, epoch_size=None)
         seconds = segment_length / self.sample_rate
-        self._index(shards)
         corpora = [
-            Corpus(s.shards, self.filters, per_utterance=per_utterance, segment_seconds=seconds) for s in sources
+            Corpus(manifest, self.filters, per_utterance=per_utterance, segment_seconds=seconds)
+            for manifest in self._manifests([source.shards for source in sources])
         ]
         for corpus in corpora:
             log.info(
@@ -131,6 +134,14 @@ class Reader:
             broken["in an unreadable shard"] += corpus.unreadable * (corpus.utterances // max(1, readable) - 1)
         check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
         weights = [source.weight for source in sources]
+        enough = 100 * self.batch_size * self.n_ranks
+        if self.rank == 0 and shuffle_window < min(enough, sum(corpus.size for corpus in corpora)):
+            log.warning(
+                "data.shuffle_window=%d is %d batches of all processes: with %d, a batch would see more of the corpus",
+                shuffle_window,
+                shuffle_window // (self.batch_size * self.n_ranks),
+                enough,
+            )
         segments = Segments(corpora, weights=weights, shuffle_window=max(1, shuffle_window), seed=seed, **common)
         return Training(self, lambda place: segments, epoch_size=len(segments))
 
@@ -144,14 +155,24 @@ class Reader:
         if any(map(streams, shards)):
             dataset: Dataset = Stream(shards, self.filters, rank=self.rank, n_ranks=self.n_ranks, **common)
             return DataLoader(dataset, batch_size=None)
-        self._index(shards)
-        segments = Segments([Corpus(shards, self.filters)], **common)
+        (manifest,) = self._manifests([shards])
+        segments = Segments([Corpus(manifest, self.filters)], **common)
         places = range(self.rank * self.batch_size, len(segments), self.n_ranks * self.batch_size)
         return DataLoader(segments, batch_size=None, sampler=places)
 
-    def _index(self, shards: Sequence[str]) -> None:
-        index_all(shards[self.rank :: self.n_ranks], processes=max(1, self.num_workers))
+    def _manifests(self, corpora: Sequence[Sequence[str]]) -> list[Manifest]:
+        """One of each corpus: ranks share the shards that are not indexed yet, the first joins the indices."""
+        cache = self.cache or user_cache()
+        folders = [manifest_folder(shards, cache) for shards in corpora]
+        missing = [i for i, folder in enumerate(folders) if not (folder / "manifest.json").is_file()]
+        shards = [shard for i in missing for shard in corpora[i]]
+        index_all(shards[self.rank :: self.n_ranks], max(1, self.num_workers), self.cache)
         self.barrier()
+        if self.rank == 0:
+            for i in missing:
+                write_manifest(corpora[i], folders[i], self.cache)
+        self.barrier()
+        return [Manifest(folder) for folder in folders]
 
 
 @dataclass(frozen=True)

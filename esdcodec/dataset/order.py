@@ -5,74 +5,64 @@ on how many processes and workers there are, so ranks share an epoch exactly and
 """
 
 import random
-from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import accumulate
+from functools import lru_cache, partial
 
 import numpy as np
 
+PIECE = 64  # neighbours that stay in one window
 BLOCK = 1000  # places over which the shares of several corpora are exact
 
 
 class Order:
-    """Endless epochs over the items of shards, every item once in each.
+    """Endless epochs over numbered items, every one once in each.
 
-    The shards of an epoch come in a random order, and items are shuffled within windows of as many consecutive shards
-    as hold `window` items; with `window=0` all is as it lies.
+    An epoch is cut into pieces of up to `PIECE` neighbours, which lie together on the disk. Pieces come in random
+    order, and items are shuffled within windows of as many pieces as hold `window` items: a window has parts of
+    hundreds of shards. With `window=0` all is as it lies.
 
     Args:
-        counts: items in each shard.
+        size: number of items.
         seed: of the order; every epoch has its own.
     """
 
-    def __init__(self, counts: Sequence[int], *, window: int, seed: object) -> None:
-        self.counts, self.window, self.seed = list(counts), window, seed
-        self.size = sum(self.counts)
+    def __init__(self, size: int, *, window: int, seed: object) -> None:
+        self.size, self.window, self.seed = size, window, seed
+        self.piece = max(1, min(PIECE, window // 16))
+        self.n_pieces = -(-size // self.piece)
+        self.per_window = -(-window // self.piece)  # pieces
         # instance caches: a worker walks through an epoch, so the last ones are the ones needed
-        self._windows = lru_cache(2)(self._make_windows)
+        self._pieces = lru_cache(2)(self._make_pieces)
         self._shuffled = lru_cache(4)(self._make_shuffled)
 
-    def __getstate__(self) -> tuple:
-        return self.counts, self.window, self.seed
+    def __reduce__(self) -> tuple:
+        return partial(Order, window=self.window, seed=self.seed), (self.size,)
 
-    def __setstate__(self, state: tuple) -> None:
-        self.__init__(state[0], window=state[1], seed=state[2])  # type: ignore[misc]
-
-    def __getitem__(self, place: int) -> tuple[int, int, int]:
-        """Epoch, shard and item in the shard, of a place."""
-        epoch, place = divmod(place, self.size)
+    def __getitem__(self, position: int) -> tuple[int, int]:
+        """Epoch and item at a position."""
+        epoch, position = divmod(position, self.size)
         if not self.window:
-            starts = self._windows(-1)[0]
-            shard = bisect_right(starts, place) - 1
-            return epoch, shard, place - starts[shard]
-        starts = self._windows(epoch)[0]
-        window = bisect_right(starts, place) - 1
-        shard, item = self._shuffled(epoch, window)[place - starts[window]]
-        return epoch, int(shard), int(item)
+            return epoch, position
+        full = self.per_window * self.piece  # items of a window, but of that with the last piece, which is shorter
+        missing = self.n_pieces * self.piece - self.size
+        short = self._pieces(epoch)[1]
+        window = position // full if position < (short + 1) * full - missing else (position + missing) // full
+        first = window * full - (missing if window > short else 0)
+        return epoch, int(self._shuffled(epoch, window)[position - first])
 
-    def _make_windows(self, epoch: int) -> tuple[list[int], list[list[int]]]:
-        """Where the windows of an epoch start, and the shards in each."""
-        shards = list(range(len(self.counts)))
-        if epoch >= 0:
-            random.Random(f"{self.seed}/{epoch}").shuffle(shards)
-        windows: list[list[int]] = []
-        room = 0
-        for shard in shards:
-            if room <= 0:
-                windows.append([])
-                room = self.window or 1
-            windows[-1].append(shard)
-            room -= self.counts[shard] if self.window else 1
-        sizes = [sum(self.counts[shard] for shard in window) for window in windows]
-        return list(accumulate(sizes, initial=0))[:-1], windows
+    def _make_pieces(self, epoch: int) -> tuple[np.ndarray, int]:
+        """The pieces in the order of an epoch, and the window that has the last of the corpus."""
+        pieces = self._rng(epoch).permutation(self.n_pieces)
+        return pieces, int(np.flatnonzero(pieces == self.n_pieces - 1)[0]) // self.per_window
 
     def _make_shuffled(self, epoch: int, window: int) -> np.ndarray:
-        """Shard and item of each place in a window ``[n, 2]``."""
-        shards = self._windows(epoch)[1][window]
-        pairs = np.concatenate([np.stack([np.full(n, s), np.arange(n)], 1) for s in shards if (n := self.counts[s])])
-        rng = np.random.default_rng(random.Random(f"{self.seed}/{epoch}/{window}").getrandbits(64))
-        return rng.permutation(pairs)
+        """Items of a window in their order."""
+        pieces = self._pieces(epoch)[0][window * self.per_window : (window + 1) * self.per_window]
+        items = (pieces[:, None] * self.piece + np.arange(self.piece)).ravel()
+        return self._rng(epoch, window).permutation(items[items < self.size])
+
+    def _rng(self, *number: int) -> np.random.Generator:
+        return np.random.default_rng(random.Random(f"{self.seed}/{number}").getrandbits(64))
 
 
 class Mix:

@@ -204,6 +204,7 @@ def make_reader(data: DataSettings, settings: TrainerSettings, sample_rate: int,
         rank=accelerator.process_index,
         n_ranks=accelerator.num_processes,
         barrier=accelerator.wait_for_everyone,
+        cache=Path(settings.output_dir) / "manifests",
     )
 
 
