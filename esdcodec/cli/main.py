@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..processes import SIGNALS, stop
-from . import decode, download, encode, evaluate, info, plot, roundtrip, train, transcode
+from . import decode, download, encode, evaluate, index, info, plot, roundtrip, train, transcode
 from .parsing import EXIT_CODES, Command
 from .terminal import printable
 
-COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, evaluate, train)
+COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, evaluate, index, train)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .filters import AUDIO_MEMBERS, Metadata, MetadataError
 
 FORMAT = "esdcodec-index-3"  # 1 knew fewer kinds of audio, 2 took any duration and distinguished EN from en
@@ -63,7 +65,8 @@ def index_all(shards: Sequence[str], processes: int = 1, cache_folder: Path | No
     ensure = partial(_ensure, cache_folder)
     if processes > 1 and len(shards) > 1:
         with ProcessPoolExecutor(processes) as pool:
-            for _ in pool.map(ensure, shards, chunksize=4):
+            done = pool.map(ensure, shards, chunksize=4)
+            for _ in tqdm(done, "index", len(shards), unit="shard", disable=len(shards) < 100):
                 pass
     else:
         for shard in shards:

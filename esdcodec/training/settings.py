@@ -139,6 +139,7 @@ class DataSettings:
 
     train: Any  # whatever `Source.parse` takes
     validation: Any  # whatever `list_shards` takes; None: no validation
+    manifests: str | None  # folder
     segment_speech: SegmentSettings
     filters: Filters
     max_broken_share: float

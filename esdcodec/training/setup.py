@@ -204,7 +204,7 @@ def make_reader(data: DataSettings, settings: TrainerSettings, sample_rate: int,
         rank=accelerator.process_index,
         n_ranks=accelerator.num_processes,
         barrier=accelerator.wait_for_everyone,
-        cache=Path(settings.output_dir) / "manifests",
+        cache=Path(data.manifests or f"{settings.output_dir}/manifests"),
     )
 
 

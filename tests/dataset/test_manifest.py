@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import utterance
 from hypothesis import given
 from hypothesis import strategies as st
 
+from esdcodec.cli.main import main
 from esdcodec.dataset import index, manifest
 from esdcodec.dataset.corpus import Corpus
 from esdcodec.dataset.filters import Filters, Metadata
@@ -19,6 +19,7 @@ from esdcodec.dataset.index import shard_index
 from esdcodec.dataset.loader import Reader
 from esdcodec.dataset.make_shards import write_shards
 from esdcodec.dataset.manifest import Manifest, manifest_folder, write_manifest
+from tests.corpora import utterance
 
 
 @pytest.fixture
@@ -117,6 +118,24 @@ def test_of_shards_that_are_read_only_each_is_indexed_by_one_rank_once(shards, t
         cached.unlink()
     validate_on(3, shards, tmp_path / "run")  # goes on from the manifest alone
     assert len(builds) == len(shards)
+
+
+def test_made_beforehand_it_is_all_that_a_training_reads(shards, tmp_path, builds, capsys):
+    assert main(["index", *shards, "-o", str(tmp_path / "index"), "-j", "1"]) == 0
+    assert "7 utterances, 0.0 hours, in 3 shards" in capsys.readouterr().out
+    assert len(builds) == 3
+    for shard in shards:
+        Path(f"{shard}.index").unlink()
+    validate_on(2, shards, tmp_path / "index")
+    assert len(builds) == 3
+
+
+def test_the_command_says_what_is_broken(shards, tmp_path, capsys):
+    (tmp_path / "empty.tar").write_bytes(b"")
+    assert main(["index", *shards, str(tmp_path / "empty.tar"), "-o", str(tmp_path / "index"), "-j", "1"]) == 1
+    assert "broken: 1 × tar is damaged (file of zero bytes), as all in" in capsys.readouterr().out
+    assert main(["index", "pipe:cat a.tar"]) == 2
+    assert "only plain tars on a disk have an index" in capsys.readouterr().err
 
 
 def test_a_half_written_one_is_none(shards, tmp_path, monkeypatch):
