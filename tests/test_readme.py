@@ -56,6 +56,12 @@ def test_the_examples_of_the_python_page_run_and_their_shapes_are_true():
     assert namespace["codec"].stream_decoder().look_ahead_ms == 1720
 
 
+def test_the_example_of_the_tokens_page_runs():
+    namespace: dict[str, object] = {}
+    exec(example("patterns", (ROOT / "docs/tokens.md").read_text(encoding="utf-8")), namespace)
+    assert namespace["tokens"].shape == namespace["first"].shape == (150,)
+
+
 def test_the_example_of_the_compatibility_page_runs():
     namespace: dict[str, object] = {}
     exec(example("compatibility", COMPATIBILITY), namespace)

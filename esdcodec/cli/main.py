@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..processes import SIGNALS, stop
-from . import decode, download, encode, evaluate, index, info, plot, roundtrip, train, transcode
+from . import decode, download, encode, evaluate, index, info, plot, roundtrip, tokenise, train, transcode
 from .parsing import EXIT_CODES, Command
 from .terminal import printable
 
-COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, evaluate, index, train)
+COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, tokenise, evaluate, index, train)
+ALIASES = {"tokenize": "tokenise"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command as the arguments (default: those of this process) say; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    argv = [ALIASES.get(word, word) for word in argv[:1]] + list(argv[1:])
     if argv[:1] == ["train"] and not {"-h", "--help"} & set(argv):
         return train.main(argv[1:])  # Hydra reads these arguments
     args = parser().parse_args(argv)

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'esdcodec: training needs {", ".join(missing)}: pip install "esdcodec[train]"', file=sys.stderr)
         return 2
     if argv is not None:
-        sys.argv = [f"{sys.argv[0]} train", *argv]
+        sys.argv = ["esdcodec train", *argv]
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

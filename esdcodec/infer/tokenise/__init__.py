@@ -2,6 +2,8 @@
 
 from .run import Summary, tokenise
 from .settings import TokeniseSettings
+from .sources import Unit
 from .verify import verify
+from .work import Manifest
 
-__all__ = ["Summary", "TokeniseSettings", "tokenise", "verify"]
+__all__ = ["Manifest", "Summary", "TokeniseSettings", "Unit", "tokenise", "verify"]

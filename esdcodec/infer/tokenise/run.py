@@ -42,7 +42,7 @@ class Summary:
         return not self.failed and not self.skipped
 
 
-Report = Callable[[Unit, "Manifest | Exception"], None]
+Report = Callable[[Unit, "Manifest | Exception", int], None]
 
 
 def part_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -74,7 +74,7 @@ def tokenise(
         sources: tar shards (list, glob, folder, brace, URL), folders of audio, or tables with a `path` column.
         jobs: processes, each with its share of the cores; on GPUs one for each device.
         part: this process's part and their number, such as ``(2, 64)``. Default: what a launcher's environment says.
-        report: called with each unit and its manifest, or the error that it ended with.
+        report: called with each unit, its manifest or the error that it ended with, and the number of units to do.
 
     Raises:
         FileNotFoundError, ValueError: as `find_units`; nothing was written.
@@ -102,7 +102,7 @@ def tokenise(
             summary.network_seconds += seconds
             summary.skipped += manifest.reasons
         if report:
-            report(unit, result if isinstance(result, Exception) else result[0])
+            report(unit, result if isinstance(result, Exception) else result[0], len(waiting))
     return summary
 
 

@@ -1,0 +1,165 @@
+"""`esdcodec tokenise`: a corpus of speech to shards of codes, and the check of what it wrote."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .options import DTYPES, UsageError, add_n_quantizers
+from .parsing import Command, Commands, add_command
+from .terminal import printable
+
+if TYPE_CHECKING:
+    from ..infer.tokenise import Manifest, Summary, TokeniseSettings, Unit
+
+EXAMPLES = """  esdcodec tokenise data.list -o tokens -n 3 --jobs 2     tar shards, as the trainer takes them
+  esdcodec tokenise speech/ -o tokens                     a folder of audio, in groups of 1,000
+  esdcodec tokenise utterances.csv -o tokens              a table: path, and start, end, text, speaker, … if known
+  esdcodec tokenise data.list -o tokens --part 3/64       one of 64; SLURM, torchrun and Kubernetes say which
+  esdcodec tokenise --verify tokens                       whether all of it is whole
+The same command again goes on where it was stopped."""
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Which corpus becomes codes, where, and which share of the work is this process's."""
+
+    sources: tuple[str, ...]
+    output: Path
+    tokens: "TokeniseSettings"
+    jobs: int
+    part: tuple[int, int] | None
+    json: bool
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"--jobs {self.jobs} must be at least 1")
+
+
+def add_parser(commands: "Commands[Command]") -> None:
+    command = add_command(commands, "tokenise", "a corpus of speech to shards of codes", EXAMPLES, start)
+    command.add_argument("sources", nargs="*", metavar="SOURCE", help="shards, lists, globs, URLs, folders, tables")
+    command.add_argument("-o", "--output", type=Path, help="folder of the shards of codes")
+    command.add_argument("--verify", type=Path, metavar="DIR", help="check what was written, and tokenise nothing")
+    add_n_quantizers(command)
+    group = command.add_argument_group("model")
+    group.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id")
+    group.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the convolutions")
+    group.add_argument("--batch-seconds", type=float, default=60.0, help="of audio that go through it together")
+    group = command.add_argument_group("work")
+    group.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores")
+    group.add_argument("--part", type=_part, metavar="I/N", help="0/N to N-1/N (default: what the launcher says)")
+    group.add_argument("--readers", type=int, default=2, help="threads of each process that read ahead")
+    group.add_argument("--group-size", type=int, default=1000, help="files of a folder that make a shard")
+    group.add_argument("--no-gain", action="store_true", help="code every utterance as loud as it is")
+    group.add_argument("--json", action="store_true", help="one JSON object a shard, and one for all, on stdout")
+
+
+def _part(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 3/64: 0/64 to 63/64")
+    return int(index), int(count)
+
+
+def start(args: argparse.Namespace) -> int:
+    from ..infer.tokenise import TokeniseSettings
+
+    if args.verify is not None:
+        if args.sources:
+            raise UsageError("--verify takes a folder that was written, and no sources")
+        return run_verify(args.verify)
+    if not args.sources or args.output is None:
+        raise UsageError("say what to tokenise, and with --output where to write")
+    tokens = TokeniseSettings(
+        model=args.model,
+        n_quantizers=args.n_quantizers,
+        device=args.device,
+        dtype=args.dtype,
+        gain=not args.no_gain,
+        batch_seconds=args.batch_seconds,
+        group_size=args.group_size,
+        readers=args.readers,
+    )
+    return run(CorpusSettings(tuple(args.sources), args.output, tokens, args.jobs, args.part, args.json))
+
+
+def run(settings: CorpusSettings) -> int:
+    from tqdm import tqdm
+
+    from ..infer.tokenise import tokenise
+
+    hours = 0.0
+    with tqdm(unit="shard", disable=settings.json or not sys.stderr.isatty()) as bar:
+
+        def report(unit: "Unit", result: "Manifest | Exception", n_units: int) -> None:
+            nonlocal hours
+            bar.total = n_units
+            if not isinstance(result, Exception):
+                hours += result.seconds / 3600
+                bar.set_postfix_str(f"{hours:.2f} h, {3600 * hours / max(bar.format_dict['elapsed'], 1e-3):.0f}×")
+            bar.update()
+            if settings.json:
+                print(json.dumps({"shard": unit.name, **_shard(result)}), flush=True)
+            else:
+                bar.write(printable(f"{unit.name}: {_line(result)}"), file=sys.stderr)
+
+        summary = tokenise(
+            settings.sources, settings.output, settings.tokens, jobs=settings.jobs, part=settings.part, report=report
+        )
+    _tell(settings, summary)
+    return 0 if summary.complete else 1
+
+
+def _shard(result: "Manifest | Exception") -> dict[str, object]:
+    if isinstance(result, Exception):
+        return {"error": str(result)}
+    about = asdict(result)
+    return {name: about[name] for name in ("utterances", "seconds", "frames", "bytes", "skipped")}
+
+
+def _line(result: "Manifest | Exception") -> str:
+    if isinstance(result, Exception):
+        return f"failed: {result}"
+    skipped = "".join(f", {n} skipped ({reason})" for reason, n in result.reasons.items())
+    return f"{result.utterances} utterances, {result.seconds / 3600:.3f} h{skipped}"
+
+
+def _tell(settings: CorpusSettings, summary: "Summary") -> None:
+    if settings.json:
+        about = asdict(summary) | {"complete": summary.complete}
+        print(json.dumps(about), flush=True)
+    else:
+        lines = {
+            "shards": f"{summary.units} written" + f", {summary.finished} there already" * bool(summary.finished),
+            "audio": f"{summary.utterances} utterances, {summary.hours:.3f} h",
+            "speed": f"{3600 * summary.hours / summary.network_seconds:.1f}× real time in the network"
+            if summary.network_seconds
+            else "",
+            "written": str(settings.output),
+        }
+        print("\n".join(f"{name:10} {text}" for name, text in lines.items() if text))
+    for line in summary.left_out:
+        print(f"left out   {printable(line)}", file=sys.stderr)
+    for reason, n in summary.skipped.items():
+        print(f"skipped    {n} utterances: {printable(reason)} (named in the manifests)", file=sys.stderr)
+    for unit, reason in summary.failed.items():
+        print(f"failed     {printable(unit)}: {printable(reason)}; the same command tries it again", file=sys.stderr)
+
+
+def run_verify(folder: Path) -> int:
+    from ..infer.tokenise import verify
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder")
+    n, bad = 0, 0
+    for path, problems in verify(folder):
+        n += 1
+        bad += bool(problems)
+        for problem in problems:
+            print(f"failed     {printable(path)}: {printable(problem)}", file=sys.stderr)
+    print(f"{n - bad} of {n} shards are whole")
+    return 1 if bad or not n else 0

@@ -1,0 +1,58 @@
+"""`esdcodec tokenise`."""
+
+import json
+
+import pytest
+import soundfile
+
+from esdcodec.cli.main import main
+from tests.conftest import make_tiny_codec, speech
+
+
+@pytest.fixture
+def model(tmp_path) -> str:
+    make_tiny_codec().save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def folder(tmp_path) -> str:
+    (tmp_path / "speech").mkdir()
+    for name in "ab":
+        soundfile.write(tmp_path / f"speech/{name}.wav", speech(0.2)[0, 0].numpy(), 24000)
+    return str(tmp_path / "speech")
+
+
+@pytest.mark.parametrize("name", ["tokenise", "tokenize"])
+def test_a_folder_becomes_shards_that_are_whole(name, model, folder, tmp_path, capsys):
+    command = [name, folder, "-o", str(tmp_path / "out"), "--model", model, "--device", "cpu", "-n", "2"]
+    assert main(command) == 0
+    assert "2 utterances" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["finished"] == 1
+    assert main([name, "--verify", str(tmp_path / "out")]) == 0
+    (tmp_path / "out/speech-000000.tar").write_bytes(b"")
+    assert main([name, "--verify", str(tmp_path / "out")]) == 1
+    assert "not the one" in capsys.readouterr().err
+
+
+def test_what_is_skipped_is_said_and_the_exit_code_says_so(model, folder, tmp_path, capsys):
+    (tmp_path / "speech/c.wav").write_bytes(b"no audio")
+    assert main(["tokenise", folder, "-o", str(tmp_path / "out"), "--model", model, "--device", "cpu"]) == 1
+    assert "1 utterances: audio cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["x"], "--output"),
+        (["-o", "out"], "say what to tokenise"),
+        (["--verify", "missing"], "no folder"),
+        (["missing.list", "-o", "out"], "missing.list"),
+    ],
+)
+def test_wrong_commands_say_what_is_wrong(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tokenise", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
