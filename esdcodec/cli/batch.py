@@ -12,10 +12,10 @@ from tqdm import tqdm
 from ..infer.files import CodedFile
 from ..processes import WorkerDied, in_processes
 from ..whole_file import tidy
+from .file_task import FileTask
 from .options import FileSettings, UsageError
 from .outcome import Outcome, PlannedFile, reason_of, summarise
 from .plan import make_plan
-from .task import Task
 from .terminal import SecondsBar
 
 
@@ -34,7 +34,7 @@ class WorkDone:
 Results = Generator[tuple[PlannedFile, WorkDone], None, None]
 
 
-def run(files: FileSettings, task: Task, extensions: Iterable[str], formats: Sequence[str]) -> int:
+def run(files: FileSettings, task: FileTask, extensions: Iterable[str], formats: Sequence[str]) -> int:
     """Do `task` to all files; returns the exit code.
 
     Args:
@@ -73,7 +73,7 @@ def run(files: FileSettings, task: Task, extensions: Iterable[str], formats: Seq
     return 0 if all(outcome.is_whole for outcome in outcomes) else 1
 
 
-def _results(task: Task, planned: list[PlannedFile], n_processes: int) -> Results:
+def _results(task: FileTask, planned: list[PlannedFile], n_processes: int) -> Results:
     if not planned:
         return
     if n_processes == 1 or len(planned) == 1:
@@ -84,7 +84,7 @@ def _results(task: Task, planned: list[PlannedFile], n_processes: int) -> Result
     yield from _results_of_processes(task, planned, n_processes)
 
 
-def _results_of_processes(task: Task, planned: list[PlannedFile], n_processes: int) -> Results:
+def _results_of_processes(task: FileTask, planned: list[PlannedFile], n_processes: int) -> Results:
     threads = max(1, (os.cpu_count() or 1) // n_processes)
     begun = False
     with closing(in_processes(n_processes, _work, planned, _start_worker, replace(task), threads)) as results:
@@ -97,7 +97,7 @@ def _results_of_processes(task: Task, planned: list[PlannedFile], n_processes: i
             yield file, WorkDone(reason_of(done, file.job.source), "") if isinstance(done, Exception) else done
 
 
-def _attempt(task: Task, file: PlannedFile) -> WorkDone:
+def _attempt(task: FileTask, file: PlannedFile) -> WorkDone:
     result: CodedFile | str
     try:
         result = task.run(file.job.source, file.targets)
@@ -106,10 +106,10 @@ def _attempt(task: Task, file: PlannedFile) -> WorkDone:
     return WorkDone(result, task.describe())
 
 
-_TASK: Task
+_TASK: FileTask
 
 
-def _start_worker(task: Task, threads: int | None) -> None:
+def _start_worker(task: FileTask, threads: int | None) -> None:
     global _TASK
     try:
         task.start(threads)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import AUDIO_FORMATS, SOURCES, FileSettings, ModelSettings, UsageError, add_files, add_model, format_of
+from .file_task import CodecTask, seekable
+from .options import AUDIO_FORMATS, SOURCES, CodecSettings, FileSettings, UsageError, add_files, add_model, format_of
 from .parsing import Command, Commands, add_command
-from .task import ModelTask, seekable
 
 if TYPE_CHECKING:
     from ..infer.files import CodedFile
@@ -34,7 +34,7 @@ def start(args: argparse.Namespace) -> int:
     from .batch import run
 
     task = Decode(
-        ModelSettings.of(args),
+        CodecSettings.of(args),
         format=format_of(args.output, args.format, AUDIO_FORMATS),
         sample_rate=args.sample_rate,
         recover=args.recover,
@@ -43,7 +43,7 @@ def start(args: argparse.Namespace) -> int:
 
 
 @dataclass
-class Decode(ModelTask):
+class Decode(CodecTask):
     """`.esd` to audio."""
 
     format: str = "wav"  # one of AUDIO_FORMATS

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from .file_task import EncodingTask
 from .options import (
     CODE_FORMATS,
     SOURCES,
+    CodecSettings,
     FileSettings,
-    ModelSettings,
     add_files,
     add_gain,
     add_model,
@@ -20,7 +21,6 @@ from .options import (
     format_of,
 )
 from .parsing import Command, Commands, add_command
-from .task import EncodingTask
 
 if TYPE_CHECKING:
     from ..infer.files import CodedFile
@@ -52,7 +52,7 @@ def start(args: argparse.Namespace) -> int:
     from .batch import run
 
     task = Encode(
-        ModelSettings.of(args),
+        CodecSettings.of(args),
         n_quantizers=args.n_quantizers,
         format=format_of(args.output, args.format, CODE_FORMATS),
         gain_db=args.gain,

@@ -21,7 +21,7 @@ class UsageError(ValueError):
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class CodecSettings:
     """Which codec, where, and how audio is cut for it."""
 
     model: str
@@ -35,7 +35,7 @@ class ModelSettings:
             raise UsageError("--chunk-seconds and --batch-seconds must be positive")
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> "ModelSettings":
+    def of(cls, args: argparse.Namespace) -> "CodecSettings":
         return cls(args.model, args.device, args.dtype, args.chunk_seconds, args.batch_seconds)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..audio import EXTENSIONS
 from ..pipes import STDIN, STDOUT, is_stream
+from .file_task import FileTask
 from .options import FileSettings, UsageError, names_folder
 from .outcome import Outcome, PlannedFile, reason_of
 from .paths import FoundFiles, Job, find_jobs
-from .task import Task
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Plan:
     skipped: int = 0
 
 
-def make_plan(files: FileSettings, task: Task, extensions: Iterable[str], formats: Sequence[str]) -> Plan:
+def make_plan(files: FileSettings, task: FileTask, extensions: Iterable[str], formats: Sequence[str]) -> Plan:
     """
     Args:
         extensions: of what is taken from folders.
@@ -54,7 +54,7 @@ def make_plan(files: FileSettings, task: Task, extensions: Iterable[str], format
     return plan
 
 
-def _find(files: FileSettings, task: Task, extensions: Iterable[str]) -> FoundFiles:
+def _find(files: FileSettings, task: FileTask, extensions: Iterable[str]) -> FoundFiles:
     if "-" not in files.sources:
         return find_jobs(files.sources, extensions)
     if len(files.sources) > 1:
@@ -118,7 +118,7 @@ def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool
     raise UsageError(f"{there[0]} exists: say --overwrite or --skip-existing")
 
 
-def _place(plan: Plan, files: FileSettings, task: Task, into: Path | None) -> None:
+def _place(plan: Plan, files: FileSettings, task: FileTask, into: Path | None) -> None:
     """Give each file its targets, or the reason why it has none."""
     found = plan.found
     sources = {_identity(job.source) for job in found.jobs} - {None}
@@ -169,7 +169,7 @@ def _check_source(source: Path) -> None:
         raise UsageError(f"is no audio; if it is a list of files say @{source}")
 
 
-def _look_first(plan: Plan, task: Task) -> None:
+def _look_first(plan: Plan, task: FileTask) -> None:
     """Refuse all, where the beginnings of all sources say so, or else nothing.
 
     One good source ends the look. Without one no model needs to be loaded.

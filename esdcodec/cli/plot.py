@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .options import ModelSettings, UsageError, add_existing, add_model, add_n_quantizers
+from .file_task import load_codec
+from .options import CodecSettings, UsageError, add_existing, add_model, add_n_quantizers
 from .parsing import Command, Commands, add_command
-from .task import load_codec
 
 if TYPE_CHECKING:
     from ..audio import Waveform
@@ -28,7 +28,7 @@ class PlotSettings:
 
     source: Path
     target: Path
-    model: ModelSettings
+    model: CodecSettings
     n_quantizers: int | None = None  # None: all
     overwrite: bool = False
     skip_existing: bool = False
@@ -54,7 +54,7 @@ def start(args: argparse.Namespace) -> int:
         PlotSettings(
             Path(args.source),
             Path(args.output),
-            ModelSettings.of(args),
+            CodecSettings.of(args),
             args.n_quantizers,
             args.overwrite,
             args.skip_existing,

@@ -7,17 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from .file_task import EncodingTask
 from .options import (
     SOURCES,
+    CodecSettings,
     FileSettings,
-    ModelSettings,
     add_existing,
     add_gain,
     add_model,
     add_n_quantizers,
 )
 from .parsing import Command, Commands, add_command
-from .task import EncodingTask
 
 if TYPE_CHECKING:
     from ..infer.files import CodedFile
@@ -49,7 +49,7 @@ def start(args: argparse.Namespace) -> int:
     from .batch import run
 
     files = FileSettings.of(args)
-    task = Roundtrip(ModelSettings.of(args), n_quantizers=args.n_quantizers, picture=args.plot, gain_db=args.gain)
+    task = Roundtrip(CodecSettings.of(args), n_quantizers=args.n_quantizers, picture=args.plot, gain_db=args.gain)
     demonstration = not files.sources
     if demonstration:  # `python infer.py`, as often as one likes
         files = replace(files, sources=(str(SAMPLE),), overwrite=not files.skip_existing)

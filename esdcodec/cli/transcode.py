@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .file_task import FileTask, seekable
 from .options import FileSettings, UsageError, add_files
 from .parsing import Command, Commands, add_command
-from .task import Task, seekable
 
 if TYPE_CHECKING:
     from ..infer.files import CodedFile
@@ -32,7 +32,7 @@ def start(args: argparse.Namespace) -> int:
 
 
 @dataclass
-class Transcode(Task):
+class Transcode(FileTask):
     """`.esd` to `.esd` with fewer codebooks."""
 
     n_quantizers: int

@@ -1,4 +1,4 @@
-"""Nothing is done twice, or where it is not needed: decoding for a picture, packing for an array, a model that waits."""
+"""Nothing is done that is not needed: decoding for a picture, packing for an array, a model that only waits."""
 
 import json
 from pathlib import Path

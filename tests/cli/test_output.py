@@ -17,7 +17,7 @@ from esdcodec import pipes, whole_file
 from esdcodec.cli import batch
 from esdcodec.cli.encode import Encode
 from esdcodec.cli.main import main
-from esdcodec.cli.options import AUDIO_FORMATS, FileSettings, ModelSettings
+from esdcodec.cli.options import AUDIO_FORMATS, CodecSettings, FileSettings
 from esdcodec.infer.files import CodedFile
 from esdcodec.infer.sinks import FORMATS
 from tests.conftest import make_tiny_codec, speech
@@ -297,7 +297,7 @@ class TestOneFileAlone:
         for name in ("assertion", "overflow", "unknown", "good", "better", *["killed"] * (jobs > 1)):
             write(Path("in", f"{name}.wav"))
         assert (
-            batch.run(FileSettings(("in",), "out", jobs), Troubled(ModelSettings(model, "cpu"), 3), (".wav",), ("esd",))
+            batch.run(FileSettings(("in",), "out", jobs), Troubled(CodecSettings(model, "cpu"), 3), (".wav",), ("esd",))
             == 1
         )
         errors = capsys.readouterr().err

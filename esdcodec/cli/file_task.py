@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal
 
-from .options import ModelSettings
+from .options import CodecSettings
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Task:
+class FileTask:
     """Base of all tasks.
 
     `run` makes of a file the files `targets`, one for each of `suffixes`. Where `takes_pipes`, all may be pipes too.
@@ -58,7 +58,7 @@ class Task:
         raise NotImplementedError
 
 
-def load_codec(settings: ModelSettings) -> ESDCodec:
+def load_codec(settings: CodecSettings) -> ESDCodec:
     import torch
 
     from ..codec import load
@@ -68,10 +68,10 @@ def load_codec(settings: ModelSettings) -> ESDCodec:
 
 
 @dataclass
-class ModelTask(Task):
+class CodecTask(FileTask):
     """A task of a codec."""
 
-    model: ModelSettings
+    model: CodecSettings
 
     def prepare(self) -> None:
         from .. import weights
@@ -102,7 +102,7 @@ class ModelTask(Task):
 
 
 @dataclass
-class EncodingTask(ModelTask):
+class EncodingTask(CodecTask):
     """A task that encodes audio."""
 
     n_quantizers: int | None = None  # None: all
