@@ -31,6 +31,7 @@ class CodecTask(Task):
     Args:
         networks: the sizes of codec and discriminators.
         held_out: batches to validate on; None: no validation.
+        n_processes: that compute its slow scores; 0: this one.
     """
 
     data_settings = (
@@ -57,12 +58,13 @@ class CodecTask(Task):
         objective: Objective,
         networks: Mapping[str, Any],
         held_out: Iterable[Batch] | None = None,
+        n_processes: int = 0,
     ) -> None:
         self.settings, self.accelerator, self.objective = settings, accelerator, objective
         self.codec = objective.codec
         self.discriminator = objective.adversarial.discriminator if objective.adversarial is not None else None
         self.learners = [self.codec] if self.discriminator is None else [self.codec, self.discriminator]
-        self.sizes, self.held_out = dict(networks), held_out
+        self.sizes, self.held_out, self.n_processes = dict(networks), held_out, n_processes
         self.usage = CodebookUsage(self.codec.unwrapped.codebook_sizes, accelerator.device)
 
     def networks(self) -> dict[str, Any]:
@@ -105,7 +107,9 @@ class CodecTask(Task):
         return health_warnings(values, self.usage.sizes[0], self.frames if quantized else None)
 
     def validate(self) -> Validation | None:
-        return validate(self.codec.averaged, self.held_out, self.accelerator) if self.held_out is not None else None
+        if self.held_out is None:
+            return None
+        return validate(self.codec.averaged, self.held_out, self.accelerator, self.n_processes)
 
     def sounds(self) -> Sounds:
         if self.held_out is None or not self.accelerator.is_main_process:

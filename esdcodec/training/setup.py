@@ -88,7 +88,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         "muon": [trainer.generator.muon_lr is not None, trainer.discriminator.muon_lr is not None],
     }
     objective = make_objective(trainer, accelerator, codec, discriminator, teacher)
-    task = CodecTask(trainer, accelerator, objective, sizes, validation)
+    task = CodecTask(trainer, accelerator, objective, sizes, validation, data.num_workers)
     return Trainer(
         trainer,
         Run(trainer, accelerator, values),

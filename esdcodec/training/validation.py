@@ -1,10 +1,14 @@
 """What a codec makes of speech that it was not trained on: scores, and sounds to listen to."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+import multiprocessing
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
@@ -15,10 +19,13 @@ from ..dataset.batch import Batch
 from ..evaluation.metrics import si_sdr, stoi
 from ..evaluation.usage import CodebookUsage
 from ..model_codec.losses import WINDOWS, mel_loss
+from ..processes import leave_to_the_parent
 from .monitor import Sounds
 from .task import Validation
 
 log = get_logger(__name__)  # of the main process
+
+PENDING = 256  # utterances that wait for their intelligibility at most, while others are decoded
 
 
 def n_quantizers_shown(codec: ESDCodec) -> list[int]:
@@ -27,10 +34,16 @@ def n_quantizers_shown(codec: ESDCodec) -> list[int]:
 
 
 class Scores:
-    """Sums of scores, and the codes counted, of the batches that one process validates."""
+    """Sums of scores, and the codes counted, of the batches that one process validates.
 
-    def __init__(self, codec: ESDCodec, device: torch.device) -> None:
-        self.codec, self.device = codec, device
+    Args:
+        pool: computes the intelligibility, which takes a processor longer than a GPU needs to decode; None: it is
+            computed here.
+    """
+
+    def __init__(self, codec: ESDCodec, device: torch.device, pool: Executor | None = None) -> None:
+        self.codec, self.device, self.pool = codec, device, pool
+        self._pending: deque[tuple[str, Future]] = deque()
         self.sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # name -> sum, number
         for n in n_quantizers_shown(codec):
             for metric in ("mel", "stoi", "si_sdr"):
@@ -42,6 +55,7 @@ class Scores:
         for batch in batches:
             if batch.keys:
                 self._add(batch.audio.to(self.device))
+        self._collect(0)
         return self
 
     def _add(self, audio: Tensor) -> None:
@@ -55,9 +69,24 @@ class Scores:
                 ratio = si_sdr(estimate, reference)
                 if not math.isnan(ratio):  # of silence it is not defined
                     self._count(f"si_sdr_{n}", ratio)
-                intelligibility = stoi(estimate, reference, self.codec.sample_rate)
-                if intelligibility is not None:
-                    self._count(f"stoi_{n}", intelligibility)
+                self._measure_stoi(f"stoi_{n}", estimate, reference)
+        self._collect(PENDING)
+
+    def _measure_stoi(self, name: str, estimate: np.ndarray, reference: np.ndarray) -> None:
+        if self.pool is None:
+            done: Future = Future()
+            done.set_result(stoi(estimate, reference, self.codec.sample_rate))
+        else:
+            done = self.pool.submit(stoi, estimate, reference, self.codec.sample_rate)
+        self._pending.append((name, done))
+
+    def _collect(self, n_left: int) -> None:
+        """Count what is done, in the order in which it was begun, until so many are left."""
+        while len(self._pending) > n_left:
+            name, done = self._pending.popleft()
+            intelligibility = done.result()
+            if intelligibility is not None:
+                self._count(name, intelligibility)
 
     def _count(self, name: str, value: float, number: int = 1) -> None:
         self.sums[name][0] += value * number
@@ -72,12 +101,23 @@ class Scores:
         return {name: (s / n).item() for name, (s, n) in zip(sorted(self.sums), sums) if n > 0}
 
 
-def validate(codec: ESDCodec, batches: Iterable[Batch], accelerator: Accelerator) -> Validation | None:
+@contextmanager
+def _processes(n: int) -> Iterator[Executor | None]:
+    if n == 0:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")  # a process that uses a GPU can't be copied
+    with ProcessPoolExecutor(n, context, initializer=leave_to_the_parent) as pool:
+        yield pool
+
+
+def validate(
+    codec: ESDCodec, batches: Iterable[Batch], accelerator: Accelerator, n_processes: int = 0
+) -> Validation | None:
     """Scores over all ranks, from 1, 3 and all codebooks; the mel distance with 3 decides which codec is the best."""
     codec.eval()
-    scores = Scores(codec, accelerator.device)
-    with accelerator.autocast():
-        scores.add(batches)
+    with _processes(n_processes) as pool, accelerator.autocast():
+        scores = Scores(codec, accelerator.device, pool).add(batches)
     codec.train()
     means = scores.means(accelerator.reduce(scores.as_tensor(), "sum"))
     scores.usage.counts = accelerator.reduce(scores.usage.counts, "sum")

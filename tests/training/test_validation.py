@@ -3,9 +3,24 @@
 import numpy as np
 import pystoi
 import pytest
+import torch
+from accelerate import Accelerator
 
+from esdcodec.dataset.batch import Batch
 from esdcodec.evaluation.metrics import si_sdr, stoi
+from esdcodec.training import validation
+from esdcodec.training.validation import validate
 from tests.conftest import speech
+
+
+def test_processes_give_the_scores_that_this_one_gives(tiny_codec, monkeypatch):
+    audio = torch.cat([speech(1.5, seed=i) for i in range(3)])
+    batches = [Batch(audio, ["a", "b", "c"]), Batch(audio[:1], ["d"]), Batch(audio[:0], [])]
+    monkeypatch.setattr(validation, "PENDING", 2)
+    alone = validate(tiny_codec, batches, Accelerator(cpu=True))
+    monkeypatch.setattr(pystoi, "stoi", lambda *_, **__: 1 / 0)  # here; other processes have their own
+    assert validate(tiny_codec, batches, Accelerator(cpu=True), n_processes=2) == alone
+    assert 0 < alone.values["stoi_6"] < 1
 
 
 class TestScores:
