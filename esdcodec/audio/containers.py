@@ -141,6 +141,9 @@ def _one_wav(file: BinaryIO, start: int, stop: int) -> tuple[Part, int | None]:
             streamed = streamed or size >= 0x7FFFF000  # the largest that a program could write, in its opinion
             short = content + size > stop and not streamed
             return Part(start, stop, "wav", trusted=size > 0 or not streamed, problem=_SHORT if short else ""), None
+        if _holds_more(file, content + size, stop):
+            more = f"{stop - content - size} bytes after the end that its header states are left out"
+            return Part(start, stop, "wav", problem=more), None
     return Part(start, stop, "wav"), None
 
 
@@ -152,6 +155,13 @@ def _are_chunks(file: BinaryIO, start: int, stop: int) -> bool:
             return False
         end = content + size
     return stop - end in (0, -1)
+
+
+def _holds_more(file: BinaryIO, end: int, stop: int) -> bool:
+    """Whether more than a little follows the stated audio that is no chunk, no tag and no filling."""
+    head = _at(file, end, 2**16)
+    named = any(head[pad : pad + 3].isascii() and head[pad : pad + 3].decode().isprintable() for pad in (0, 1))
+    return stop - end > 4096 and not named and bool(head.strip(b"\0"))
 
 
 def _sphere(file: BinaryIO, start: int, size: int) -> Part:

@@ -237,13 +237,19 @@ class View(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.stop - self.start}[whence]
-        self.place = max(0, origin + offset)
+        if (
+            0 <= origin + offset < 2**62
+        ):  # elsewhere it stays, as a file does; soundfile would print what is raised here
+            self.place = origin + offset
         return self.place
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
+        n_bytes = min(len(view), self.stop - self.start - self.place)
+        if n_bytes <= 0:
+            return 0
         self.file.seek(self.start + self.place)
-        content = self.file.read(max(0, min(len(view), self.stop - self.start - self.place)))
+        content = self.file.read(n_bytes)
         view[: len(content)] = content
         self.place += len(content)
         return len(content)
@@ -259,8 +265,7 @@ def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool)
     Raises:
         AudioFileError: neither can decode it; the message is the reason alone.
     """
-    view: Any = file if whole else View(file, part.start, part.stop)
-    view.seek(0)
+    view: Any = View(file, 0 if whole else part.start, part.stop)
     reason = ""
     if part.kind and part.trusted:
         try:

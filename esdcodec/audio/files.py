@@ -265,7 +265,8 @@ def write(file: str | Path, waveform: Waveform, sample_rate: int) -> None:
 
 
 def _name(file: str | Path | BinaryIO) -> object:
-    return file if isinstance(file, str | Path) else getattr(file, "name", "audio")
+    name = file if isinstance(file, str | Path) else getattr(file, "name", "audio")
+    return "audio" if isinstance(name, int) else name  # a file without a name is called by its descriptor
 
 
 @contextmanager

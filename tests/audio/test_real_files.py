@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tempfile
 
 import numpy as np
 import pytest
@@ -46,6 +47,7 @@ UNSURE = {
     "wav of which the recorder was killed": lambda w: _data_size(audio(w, RATE, format="WAV"), 0),
     "wav with the largest size": lambda w: _data_size(audio(w, RATE, format="WAV"), 0x7FFFFFFF),
     "caf from a pipe": lambda w: encoded(w, RATE, "caf", "pcm_s16be", pipe=True),
+    "w64 from a pipe": lambda w: encoded(w, RATE, "w64", "pcm_s16le", pipe=True),
     "au from a pipe": lambda w: encoded(w, RATE, "au", "pcm_s16be", pipe=True),
     "joined mp3": lambda w: mp3(w[: 2 * RATE]) + mp3(w[2 * RATE :]),
     "joined mp3 with tags": lambda w: _tagged(mp3(w[: 2 * RATE])) + _tagged(mp3(w[2 * RATE :])),
@@ -65,6 +67,20 @@ def _data_size(wav: bytes, size: int) -> bytes:
 
 def _tagged(mp3: bytes) -> bytes:
     return b"ID3\x04\x00\x00\x00\x00\x00\x0a" + 10 * b"\xff" + mp3 + b"TAG" + bytes(125)
+
+
+def test_what_follows_the_stated_end_of_a_wav_is_told(waveform):
+    whole = audio(waveform, RATE, format="WAV")
+    got, problems = told(_data_size(whole, RATE * 2))
+    assert len(got) == RATE
+    assert problems == [f"{2 * (len(waveform) - RATE)} bytes after the end that its header states are left out"]
+    for tail in (bytes(9000), b"LIST" + struct.pack("<I", 9000) + bytes(range(1, 251)) * 36, b"TAG" + 125 * b"\xff"):
+        assert told(whole + tail)[1] == []
+
+
+def test_a_file_without_a_name_is_not_called_by_its_descriptor():
+    with tempfile.TemporaryFile() as file, pytest.raises(AudioFileError, match=r"^audio: "):
+        read(file)
 
 
 @pytest.mark.parametrize("kind", UNSURE)
