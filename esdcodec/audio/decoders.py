@@ -14,8 +14,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from ..processes import uninterrupted
-from .containers import Part
 from .errors import AudioFileError
+from .part import Part
 from .resample import Resampler, Waveform
 
 FAILURES = (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError, EOFError)

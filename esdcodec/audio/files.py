@@ -11,9 +11,10 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from .containers import Part, parts_of
+from .containers import parts_of
 from .decoders import FAILURES, Decoder, FFmpegDecoder, SoundfileDecoder, View, decoder_of, reason_of
 from .errors import AudioFileError
+from .part import Part
 from .resample import Resampler, Waveform, resample
 
 BLOCK = 2**18  # samples
