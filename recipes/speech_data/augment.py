@@ -18,6 +18,7 @@ STRETCH = (0.75, 1.3)  # pitch, formants and pace together; log-uniform
 GAIN_DB = (-35.0, 6.0)
 LOUDEST = 0.99
 EQUALISER_DB = 3.0  # standard deviation
+NARROW_HZ, NARROW_SHARE = (3400.0, 9000.0), 0.3
 TELEPHONE_HZ = (300.0, 3400.0)
 NOISE_DB = (15.0, 45.0)  # of speech to noise
 
@@ -26,8 +27,11 @@ NOISE_DB = (15.0, 45.0)  # of speech to noise
 
 
 def new_voice(waveform: Waveform, random: Random) -> Waveform:
-    """``[T]`` -> ``[T']``: another vocal tract, microphone and distance."""
-    return gain(equalised(stretched(waveform, random), random), random)
+    """``[T]`` -> ``[T']``: another vocal tract, microphone, band and distance."""
+    waveform = equalised(stretched(waveform, random), random)
+    if random.random() < NARROW_SHARE:
+        waveform = narrowed(waveform, random)
+    return gain(waveform, random)
 
 
 def stretched(waveform: Waveform, random: Random) -> Waveform:
@@ -41,6 +45,12 @@ def equalised(waveform: Waveform, random: Random) -> Waveform:
     knots = np.log(np.geomspace(60, RATE / 2, 7))
     decibels = random.normal(0, EQUALISER_DB, len(knots))
     return filtered(waveform, lambda hz: 10 ** (np.interp(np.log(hz + 1), knots, decibels) / 20))
+
+
+def narrowed(waveform: Waveform, random: Random) -> Waveform:
+    """Nothing above a random frequency: a model that knows one band only fails on all others."""
+    top = np.exp(random.uniform(*np.log(NARROW_HZ)))
+    return filtered(waveform, lambda hz: hz < top)
 
 
 def gain(waveform: Waveform, random: Random) -> Waveform:

@@ -127,6 +127,13 @@ def test_a_stretched_voice_has_another_pitch_within_bounds():
     assert max(pitches) / min(pitches) > 1.2
 
 
+def test_a_narrowed_voice_has_nothing_above_its_band():
+    for seed in range(4):
+        spectrum = np.abs(np.fft.rfft(augment.narrowed(bumps(), np.random.default_rng(seed))))
+        _, high = (round(hertz * len(bumps()) / RATE) for hertz in augment.NARROW_HZ)
+        assert spectrum[high:].max() < 1e-3 * spectrum.max()
+
+
 def test_gain_never_clips():
     for seed in range(20):
         assert np.abs(augment.gain(3 * tone(200), np.random.default_rng(seed))).max() <= augment.LOUDEST + 1e-6
