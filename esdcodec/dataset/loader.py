@@ -116,6 +116,14 @@ class Reader:
             Corpus(manifest, self.filters, per_utterance=per_utterance, segment_seconds=seconds)
             for manifest in self._manifests([source.shards for source in sources])
         ]
+        self._report(corpora, tally)
+        weights = [source.weight for source in sources]
+        self._check_window(shuffle_window, corpora)
+        segments = Segments(corpora, weights=weights, shuffle_window=max(1, shuffle_window), seed=seed, **common)
+        return Training(self, lambda place: segments, epoch_size=len(segments))
+
+    def _report(self, corpora: Sequence[Corpus], tally: Tally) -> None:
+        """Say what is in the corpora, and stop where too much is broken."""
         for corpus in corpora:
             log.info(
                 "%d utterances, %.1f hours, in %d shards; dropped: %s; broken: %d",
@@ -133,7 +141,9 @@ class Reader:
             readable = len(corpus.shards) - corpus.unreadable
             broken["in an unreadable shard"] += corpus.unreadable * (corpus.utterances // max(1, readable) - 1)
         check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
-        weights = [source.weight for source in sources]
+
+    def _check_window(self, shuffle_window: int, corpora: Sequence[Corpus]) -> None:
+        """Warn where a window has few batches, and these are alike."""
         enough = 100 * self.batch_size * self.n_ranks
         if self.rank == 0 and shuffle_window < min(enough, sum(corpus.size for corpus in corpora)):
             log.warning(
@@ -142,8 +152,6 @@ class Reader:
                 shuffle_window // (self.batch_size * self.n_ranks),
                 enough,
             )
-        segments = Segments(corpora, weights=weights, shuffle_window=max(1, shuffle_window), seed=seed, **common)
-        return Training(self, lambda place: segments, epoch_size=len(segments))
 
     def validation(self, shards: Sequence[str], *, segment_length: int) -> DataLoader:
         """Every utterance once, from its middle, shared between the ranks."""
