@@ -95,8 +95,11 @@ def read(data: bytes, way: str) -> str:
         elif way == "transcode":
             size = transcode(Reader(io.BytesIO(data)), io.BytesIO(), 1)
             assert size <= len(data) + 2 + 255, "a gain, and a name in UTF-8"
+        elif way == "recover":  # as decoding does, which takes lost blocks one by one
+            for _ in Reader(io.BytesIO(data), recover=True).read_blocks():
+                pass
         else:
-            Reader(io.BytesIO(data), recover=way == "recover").read()
+            Reader(io.BytesIO(data)).read()
     except BitstreamError as error:
         return type(error).__name__
     return "read"
@@ -119,12 +122,12 @@ def main() -> None:
         for way in ("whole", "recover", "pipe", "transcode"):
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 outcome = read(data, way)
             except Exception as error:
                 raise SystemExit(f"file {number}, {way}: {error!r}\n{data.hex()}") from error
-            slowest = max(slowest, time.perf_counter() - started)
+            slowest = max(slowest, time.process_time() - started)
             used = tracemalloc.get_traced_memory()[1] - before
             largest = max(largest, used / (len(data) + 1000))
             if used > BOUND * (len(data) + 1000):
@@ -132,7 +135,8 @@ def main() -> None:
             outcomes[f"{way}: {outcome}"] += 1
     for outcome, count in sorted(outcomes.items()):
         print(f"{outcome:24} {count:8}")
-    print(f"slowest {slowest * 1000:.0f} ms; at most {largest:.0f} bytes of memory for a byte of a file (and 1,000)")
+    print(f"slowest {slowest * 1000:.0f} ms of processor time")
+    print(f"at most {largest:.0f} bytes of memory for a byte of a file (and 1,000)")
 
 
 if __name__ == "__main__":

@@ -181,8 +181,9 @@ def _exactly(stream: BinaryIO, size: int, what: str) -> bytes:
 
 def pack(codes: Codes, bits: tuple[int, ...]) -> bytes:
     """Codes ``[n, L]`` frame by frame, each frame codebook by codebook, the highest bit of each code first."""
-    columns = [(codes[i][:, None] >> np.arange(b - 1, -1, -1)) & 1 for i, b in enumerate(bits)]
-    return np.packbits(np.concatenate(columns, axis=1).astype(np.uint8)).tobytes()
+    every = (np.unpackbits(book.astype(">u4").view(np.uint8).reshape(-1, 4), axis=1) for book in codes)
+    columns = [of_code[:, 32 - b :] for of_code, b in zip(every, bits)]
+    return np.packbits(np.concatenate(columns, axis=1)).tobytes()
 
 
 def unpack(data: bytes, bits: tuple[int, ...], n_frames: int) -> Codes:
