@@ -17,7 +17,7 @@ from ..model_codec.decoder import Decoder
 from ..model_codec.discriminator import Discriminator
 from ..model_codec.encoder import Encoder
 from ..model_codec.layers import Conv1d, Conv2d, ConvTranspose1d
-from .settings import OptimizerSettings
+from .settings import ConfigurationError, OptimizerSettings
 
 _ITERATION = 3.4445, -4.7750, 2.0315  # of Newton and Schulz, for singular values of 0.7 to 1.2 after five steps
 
@@ -84,6 +84,9 @@ def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -
     """AdamW, or `Muon` that rotates the weights of encoders, decoders and discriminators by `muon_lr` radians a step.
 
     Not those of one output channel, where it would be a step of fixed length.
+
+    Raises:
+        ConfigurationError: there are no such weights.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     if muon_lr is None:
@@ -97,6 +100,11 @@ def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -
         and layer.weight_v.requires_grad
         and len(layer.weight_v) > 1
     }
+    if not directions:
+        name = type(network).__name__
+        raise ConfigurationError(
+            f"muon_lr={muon_lr}, but {name} has no encoder, decoder or discriminator: set it to null"
+        )
     return Muon(directions.values(), [p for p in parameters if id(p) not in directions], muon_lr=muon_lr, **adamw)
 
 

@@ -109,9 +109,9 @@ def check(values: Mapping[str, Any]) -> TrainingSettings:
     """
     settings = parse(TrainingSettings, values)
     model, trainer = settings.model, settings.trainer
-    codec = _without_weights(ESDCodec, model.codec, "model.codec")
+    codec = without_weights(ESDCodec, model.codec, "model.codec")
     if model.discriminator is not None:
-        _without_weights(Discriminator, model.discriminator, "model.discriminator")
+        without_weights(Discriminator, model.discriminator, "model.discriminator")
     elif trainer.init_discriminator is not None:
         raise ConfigurationError("trainer.init_discriminator is given, but model.discriminator is null")
     parts = [name for name, _ in codec.named_children()]
@@ -122,7 +122,7 @@ def check(values: Mapping[str, Any]) -> TrainingSettings:
     return settings
 
 
-def _without_weights(network: type[nn.Module], arguments: Mapping[str, Any], name: str) -> nn.Module:
+def without_weights(network: type[nn.Module], arguments: Mapping[str, Any], name: str) -> nn.Module:
     """A network of shapes alone."""
     check_arguments(network, arguments, name)
     try:

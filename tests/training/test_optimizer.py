@@ -8,6 +8,7 @@ from torch import nn
 
 from esdcodec import ESDCodec
 from esdcodec.training.optimizer import make_optimizer, orthogonalised, warmup_cosine
+from esdcodec.training.settings import ConfigurationError
 from tests.conftest import TINY
 
 
@@ -86,6 +87,11 @@ class TestMuon:
         for (name, ours), theirs in zip(codec.named_parameters(), twin.parameters()):
             if id(ours) not in turned:
                 torch.testing.assert_close(ours, theirs, rtol=0, atol=0, msg=name)
+
+    def test_where_there_is_nothing_for_it_this_is_said(self, codec):
+        with pytest.raises(ConfigurationError, match=r"muon_lr=0.01, but ConditionNetwork has no encoder"):
+            make_optimizer(codec.condition_network, muon_lr=0.01)
+        assert len(self.turned(make_optimizer(codec.encoder, muon_lr=0.01))) > 10
 
     def test_goes_on_from_its_state(self, codec, optimizer):
         """Bit by bit, restored as a run does it: making an optimizer rounds the weights; they are loaded after it."""

@@ -1,4 +1,4 @@
-"""What the latent of a frame says: 160 numbers, measured without a network.
+"""What the latent of a frame says: 160 numbers, measured without a network. The only file that knows which.
 
 Two mel spectra of 40 ms, centred on the quarters of the frame, 60 bins each; pitch as a soft position on a scale of 38
 semitones from 62 Hz; and the phase of that pitch at the frame's centre, as cosine and sine. Position and phase shrink
@@ -25,6 +25,28 @@ PITCH = slice(2 * N_MELS, 2 * N_MELS + N_PITCHES)
 PHASE = slice(PITCH.stop, PITCH.stop + 2)
 DIM = PHASE.stop
 SEMITONES = 1200 * math.log2(6.2) + 100 * np.arange(N_PITCHES)  # cents above 10 Hz
+
+FIRST_BIN, CENTS_PER_BIN = 1997.3794, 20.0  # of CREPE, above 10 Hz
+
+# What the stages need to know of it.
+PARTS = {"pitch": PITCH, "phase": PHASE}  # errors of which are shown apart
+ACOUSTIC = PHASE  # what the semantic codebook leaves to the acoustic ones: it has better things to say
+WEIGHED_BY_TEACHER = slice(0, PITCH.start)
+
+
+def weights(**parts: float) -> Tensor:
+    """Weights of squared errors ``[D, 1]``: 1, and other ones for the named `PARTS`."""
+    weight = torch.ones(DIM, 1)
+    for name, value in parts.items():
+        weight[PARTS[name]] = value
+    return weight
+
+
+def standardisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale ``[D]`` by which latents are standardised; zeros of pitch and phase stay zeros."""
+    mean, scale = frames.mean(0), 1 / frames.std(0).clip(min=1e-3)
+    mean[PITCH.start :], scale[PITCH.start :] = 0, 3
+    return mean, scale
 
 
 def analysis(waveform: np.ndarray) -> np.ndarray:
@@ -63,10 +85,24 @@ def pitch(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return_periodicity=True,
         batch_size=512,
         device="cpu",
-        decoder=torchcrepe.decode.weighted_argmax,
+        decoder=_near_the_likeliest,
     )
     voicing = (periodicity[0, :n_frames].numpy() - 0.2).clip(0, 0.6) / 0.6
     return 1200 * np.log2(hertz[0, :n_frames].numpy() / 10), voicing
+
+
+def _near_the_likeliest(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Bins ``[B, L]`` and frequencies of CREPE's probabilities ``[B, 360, L]``.
+
+    The mean of the bins within 80 cents of the likeliest one, as in CREPE (Kim et al. 2018, arXiv:1802.06182).
+    torchcrepe's own adds random cents to each of its bins, other ones in every process.
+    """
+    likeliest = probabilities.argmax(dim=1)
+    bins = torch.arange(probabilities.shape[1], device=probabilities.device)[None, :, None]
+    near = (bins - likeliest[:, None]).abs() <= 4
+    weights = probabilities.clamp(min=0) * near  # those of pitches out of range are -inf
+    mean = (weights * bins).sum(1) / weights.sum(1)
+    return likeliest, 10 * 2 ** ((FIRST_BIN + CENTS_PER_BIN * mean) / 1200)
 
 
 def phase_of(waveform: np.ndarray, cents: np.ndarray) -> np.ndarray:

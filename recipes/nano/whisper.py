@@ -1,0 +1,128 @@
+"""What a speech recogniser hears of the latents, and so what the quantizers shall take care of.
+
+Quantizers make a squared error small, which counts alike whatever it does to the speech. The teacher, the encoder of a
+Whisper tiny (Radford et al. 2022, arXiv:2212.04356), tells directions apart: a small network learns to predict its
+features from the latents, and its Jacobian says how far each direction of a latent moves them. The mel spectra are
+then told with those directions enlarged: half of the weight is that of the teacher, half is left to all alike.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from analysis import DIM, HOP, RATE, WEIGHED_BY_TEACHER
+from data import Frames
+from recordings import AUDIO, waveform_of
+from stage import Job, Stage, latent_frames, noise_like
+from torch import Tensor, nn
+
+from esdcodec.audio import Waveform, resample
+from esdcodec.dataset.batch import Batch
+from esdcodec.evaluation.words import recogniser_folder
+
+N_FEATURES = 2 * 384  # two of the teacher's frames for each of the codec's
+LONGEST = 600  # frames that it hears at once
+FEATURES = "teacher/features"
+LANGUAGE = "teacher/language.npy"  # what `language` gives
+MARGIN = 8  # frames at both ends of a segment of which the listener does not see all that it could
+
+
+class Whisper:
+    """Features of Whisper's encoder."""
+
+    def __init__(self) -> None:
+        from faster_whisper import WhisperModel
+
+        self.model = WhisperModel(str(recogniser_folder()), device="cpu", compute_type="float32")
+
+    def features(self, waveform: Waveform) -> np.ndarray:
+        """``[L · 960]`` at 24 kHz -> ``[L, 768]``."""
+        pieces = np.split(waveform, range(LONGEST * HOP, len(waveform), LONGEST * HOP))
+        return np.concatenate([self._features(piece) for piece in pieces])
+
+    def _features(self, waveform: Waveform) -> np.ndarray:
+        n_frames = len(waveform) // HOP
+        second_more = np.pad(resample(waveform, RATE, 16000), (0, 16000))
+        spectrum = self.model.feature_extractor(second_more)[:, : 4 * n_frames + 100]
+        features = np.array(self.model.encode(np.ascontiguousarray(spectrum)))[0]
+        return features[: 2 * n_frames].reshape(n_frames, N_FEATURES)
+
+
+def make_listener() -> nn.Module:
+    """A network that predicts the teacher's features: ``[B, 160, L] -> [B, 768, L]``."""
+    layers: list[nn.Module] = []
+    for i in range(3):
+        layers += [nn.Conv1d(320 if i else DIM, 320, 5, padding=2), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv1d(320, N_FEATURES, 1))
+
+
+def sensitivity(listener: nn.Module, latent: Tensor, random: torch.Generator) -> Tensor:
+    """Mean of JᵀJ ``[D, D]`` over the frames of `latent` ``[B, D, L]``; J is of `listener`, by one frame's latent."""
+    latent = latent.requires_grad_(True)
+    features = listener(latent)
+    # E[vvᵀ] = 1, so the mean of (Jᵀv)(Jᵀv)ᵀ over random v is that of JᵀJ
+    (gradient,) = torch.autograd.grad((features * noise_like(features, random)).sum(), latent)
+    gradient = gradient[..., MARGIN:-MARGIN].transpose(1, 2).flatten(0, 1)
+    return gradient.T @ gradient / len(gradient)
+
+
+def language(sensitivity: Tensor) -> Tensor:
+    """The symmetric matrix ``[D, D]`` that latents are multiplied by: pitch and phase stay as they are."""
+    mels = WEIGHED_BY_TEACHER
+    heard = sensitivity[mels, mels].double().cpu()
+    weights = (torch.eye(len(heard)) + heard / heard.diag().mean()) / 2
+    values, vectors = torch.linalg.eigh(weights)
+    matrix = torch.eye(DIM)
+    matrix[mels, mels] = (vectors * values.sqrt() @ vectors.T).float()
+    return matrix
+
+
+class TeacherStage(Stage):
+    """Learns what Whisper hears of the latents; leaves the `language` in which they are told from here on."""
+
+    learns = ("listener",)
+    name, terms, score = "teacher", ("features",), "not_heard"
+
+    @classmethod
+    def prepare(cls, job: Job) -> None:
+        whisper: list[Whisper] = []  # made where there is something to hear
+
+        def features(samples: np.ndarray) -> np.ndarray:
+            if not whisper:
+                whisper.append(Whisper())
+            return whisper[0].features(waveform_of(samples)).astype(np.float16)
+
+        for arrays in (job.train, job.validation):
+            arrays.convert(AUDIO, FEATURES, features)
+
+    def build(self) -> None:
+        self.listener = make_listener().to(self.device)
+        self.learn("listener", nn.ModuleList([self.listener]))  # in float32
+
+    def frames(self) -> Mapping[str, Frames]:
+        some = self.job.train.sample(FEATURES)
+        return {
+            "latent": latent_frames(self.job.train, None),
+            "features": Frames(FEATURES, some.mean(0), 1 / some.std(0).clip(min=1e-3)),
+        }
+
+    def losses(self, batch: Batch, step: int, random: torch.Generator) -> dict[str, Tensor]:
+        latent = batch.teacher_inputs["latent"]
+        heard = self.listener(latent + self.settings.noise * noise_like(latent, random))
+        return {"features": F.mse_loss(heard, batch.teacher_inputs["features"])}
+
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """The share of the features' variance that is not heard."""
+        return {
+            "not_heard": F.mse_loss(self.listener(batch.teacher_inputs["latent"]), batch.teacher_inputs["features"])
+        }
+
+    def conclude(self, folder: Path) -> None:
+        self.listener.requires_grad_(False)
+        random = self.numbers(0, 1)
+        batches = (self.data[i * self.settings.batch_size].to(self.device) for i in range(60))
+        heard = [sensitivity(self.listener, batch.teacher_inputs["latent"], random) for batch in batches]
+        with open(folder / Path(LANGUAGE).name, "wb") as file:
+            np.save(file, language(torch.stack(heard).mean(0)).numpy())
