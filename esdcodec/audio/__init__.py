@@ -4,16 +4,16 @@
 """
 
 from .errors import AudioFileError
-from .files import Segment, opened, probe, read, read_segment, write
+from .files import AudioSegment, opened, probe, read, read_segment, write
 from .folder import EXTENSIONS, FolderContent, audio_files
 from .resample import Resampler, Waveform, resample
 
 __all__ = [
     "EXTENSIONS",
     "AudioFileError",
+    "AudioSegment",
     "FolderContent",
     "Resampler",
-    "Segment",
     "Waveform",
     "audio_files",
     "opened",

@@ -143,7 +143,7 @@ def _at_rate(blocks: Iterator[Waveform], from_rate: int, to_rate: int) -> Iterat
 
 
 @dataclass(frozen=True)
-class Segment:
+class AudioSegment:
     """A piece of a recording."""
 
     waveform: Waveform  # [n], n ≤ what was asked for
@@ -151,7 +151,7 @@ class Segment:
     from_rate: int  # Hz, of the recording
 
 
-def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, place: float) -> Segment:
+def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, place: float) -> AudioSegment:
     """Read `length` samples at `sample_rate`, or the whole of a shorter recording.
 
     Only what they need is decoded and resampled, where the format can seek and its length is sure; elsewhere all of it
@@ -173,7 +173,7 @@ def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, pla
             try:
                 samples = decoder.range(cut.first, cut.last)
                 if cut.first + len(samples) >= min(cut.last, decoder.stated) > 0:
-                    return Segment(cut.resampled(samples), decoder.channels, rate)
+                    return AudioSegment(cut.resampled(samples), decoder.channels, rate)
             except FAILURES:
                 pass  # it may be shorter than stated
             decoder = _first_decoder(stream, path, name, parts)
@@ -190,8 +190,8 @@ def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, pla
     if total > KEPT:
         with opened(file, thorough=False) as (_, again):
             kept = list(_between(again, cut.first, cut.last))
-        return Segment(cut.resampled(np.concatenate(kept)), decoder.channels, rate)
-    return Segment(cut.resampled(np.concatenate(kept)[cut.first : cut.last]), decoder.channels, rate)
+        return AudioSegment(cut.resampled(np.concatenate(kept)), decoder.channels, rate)
+    return AudioSegment(cut.resampled(np.concatenate(kept)[cut.first : cut.last]), decoder.channels, rate)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .file_task import CodecTask, seekable
+from .file_task import CodecFileTask, seekable
 from .options import AUDIO_FORMATS, SOURCES, CodecSettings, FileSettings, UsageError, add_files, add_model, format_of
 from .parsing import Command, Commands, add_command
 
@@ -43,7 +43,7 @@ def start(args: argparse.Namespace) -> int:
 
 
 @dataclass
-class Decode(CodecTask):
+class Decode(CodecFileTask):
     """`.esd` to audio."""
 
     format: str = "wav"  # one of AUDIO_FORMATS

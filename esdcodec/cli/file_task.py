@@ -68,7 +68,7 @@ def load_codec(settings: CodecSettings) -> ESDCodec:
 
 
 @dataclass
-class CodecTask(FileTask):
+class CodecFileTask(FileTask):
     """A task of a codec."""
 
     model: CodecSettings
@@ -102,7 +102,7 @@ class CodecTask(FileTask):
 
 
 @dataclass
-class EncodingTask(CodecTask):
+class EncodingTask(CodecFileTask):
     """A task that encodes audio."""
 
     n_quantizers: int | None = None  # None: all
