@@ -154,7 +154,8 @@ def read_header(stream: BinaryIO) -> Header:
         raise BitstreamError("this is no .esd file: it does not begin with ESDC")
     version = start[-1]
     if not 1 <= version <= VERSION:
-        raise BitstreamError(f"this .esd file is of version {version}, and {VERSION} is known: upgrade esdcodec")
+        advice = "upgrade esdcodec" if version > VERSION else "it is damaged"
+        raise BitstreamError(f"this .esd file is of version {version}, and 1 to {VERSION} are known: {advice}")
     fixed = _exactly(stream, FIXED.size, "the header")
     *_, name_length, n_codebooks = FIXED.unpack(fixed)
     gain = _exactly(stream, GAIN.size, "the header") if version > 1 else b""

@@ -243,8 +243,9 @@ def main() -> int:
     existing: Existing = "append" if args.append else "overwrite" if args.overwrite else "refuse"
     code = 0
     try:
+        refused = len(problems)  # they were in no list of files
         shards = write_shards(utterances, args.output, per_shard=args.per_shard, existing=existing)
-        read = len(content.files) - sum(problem.startswith("skipped") for problem in problems)
+        read = len(content.files) - sum(problem.startswith("skipped") for problem in problems[refused:])
         print(f"{read} files, {len(shards)} shards, listed in {args.output / 'shard.list'}")
     except ShardsExist as error:
         parser.error(f"{error} (--append, --overwrite)")

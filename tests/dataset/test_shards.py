@@ -189,7 +189,9 @@ class TestCommand:
         assert result.returncode == 1
         for told in ("skipped: {}/words.mp3", "{}/cut.flac: ", "skipped: {}/gone.wav: link to nothing", "not UTF-8"):
             assert told.format(source) in result.stderr
-        assert {"cut_flac", "latin_wav", "c_FLAC"} < {key for shard in keys(tmp_path / "out") for key in shard}
+        written = {key for shard in keys(tmp_path / "out") for key in shard}
+        assert {"cut_flac", "latin_wav", "c_FLAC"} < written
+        assert f"{len(written)} files, 1 shards" in result.stdout
 
     def test_asks_what_to_do_with_shards_that_exist(self, source, corpus):
         before = keys(corpus)
