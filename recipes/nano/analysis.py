@@ -28,6 +28,9 @@ SEMITONES = 1200 * math.log2(6.2) + 100 * np.arange(N_PITCHES)  # cents above 10
 
 FIRST_BIN, CENTS_PER_BIN = 1997.3794, 20.0  # of CREPE, above 10 Hz
 
+PAUSE_BELOW = 5.0  # natural logarithms under the loudest frame: quiet speech has a pitch, too
+NOISE_FLOOR = -8.6  # what dither alone has, and a little
+
 # What the stages need to know of it.
 PARTS = {"pitch": PITCH, "phase": PHASE}  # errors of which are shown apart
 ACOUSTIC = PHASE  # what the semantic codebook leaves to the acoustic ones: it has better things to say
@@ -53,7 +56,8 @@ def analysis(waveform: np.ndarray) -> np.ndarray:
     """``[L · 960]`` at 24 kHz -> ``[L, 160]``."""
     mels = mel_spectra(waveform)
     cents, voicing = pitch(waveform)
-    voicing = voicing * (mels.mean(1) > -8)  # silence is not voiced
+    loudness = mels.mean(1)
+    voicing = voicing * (loudness > max(loudness.max() - PAUSE_BELOW, NOISE_FLOOR))  # pauses are not voiced
     phase = phase_of(waveform, np.where(voicing > 0.05, cents, 3600.0))
     position = np.exp(-0.5 * ((cents[:, None] - SEMITONES) / 100) ** 2)
     circle = np.stack([np.cos(phase), np.sin(phase)], axis=1)

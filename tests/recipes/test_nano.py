@@ -263,6 +263,16 @@ def test_what_cannot_be_used_is_counted(recipe, tmp_path):
     assert tally.reasons() == Counter(reasons.values())
 
 
+def test_quiet_speech_has_the_pitch_of_loud_speech(recipe):
+    import analysis
+
+    time = np.arange(30 * analysis.HOP) / analysis.RATE
+    voice = 0.05 * sum(np.cos(2 * np.pi * k * 110 * time) / k for k in range(1, 20)).astype(np.float32)
+    loud, quiet = (analysis.analysis(gain * voice).astype(np.float32)[8:-8, analysis.PITCH] for gain in (1, 0.025))
+    assert quiet.max() > 0.5
+    np.testing.assert_allclose(quiet, loud, atol=0.1)
+
+
 @pytest.mark.parametrize("hertz", [80.0, 123.4, 300.0])
 def test_a_steady_voice_has_its_pitch_and_its_phase(recipe, hertz):
     import analysis
