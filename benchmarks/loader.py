@@ -26,11 +26,12 @@ from transformers import SeamlessM4TFeatureExtractor
 
 from esdcodec.audio import read
 from esdcodec.dataset.batch import collate
-from esdcodec.dataset.filters import AUDIO_MEMBERS, Filters
+from esdcodec.dataset.filters import Filters
 from esdcodec.dataset.loader import Reader, Source
+from esdcodec.dataset.members import AUDIO
 from esdcodec.dataset.shards import list_shards
+from esdcodec.dataset.skip_counts import SkipCounts
 from esdcodec.dataset.stream import Segment, shuffle
-from esdcodec.dataset.tally import Tally
 from esdcodec.training.teacher import FeatureExtraction
 
 SAMPLE_RATE = 24000
@@ -63,7 +64,7 @@ def plain(shards: list[str], length: int, seed: int) -> Iterator:
     def segments() -> Iterator[Segment]:
         while True:
             for sample in webdataset.tariterators.tarfile_samples({"url": s} for s in rng.sample(shards, len(shards))):
-                content = next(sample[name] for name in AUDIO_MEMBERS if name in sample)
+                content = next(sample[name] for name in AUDIO if name in sample)
                 json.loads(sample["json"])
                 waveform, _ = read(io.BytesIO(content), SAMPLE_RATE)
                 start = rng.randint(0, max(0, len(waveform) - length))
@@ -98,9 +99,9 @@ def main() -> None:
                 segment_length=length,
                 per_utterance=1,
                 shuffle_buffer=1000,
-                shuffle_window=20000,
+                shuffle_window=200000,
                 seed=0,
-                tally=Tally(),
+                skip_counts=SkipCounts(),
                 extract=extract,
             )
             for extract in (None, FeatureExtraction(f"{folder}/features", SAMPLE_RATE))

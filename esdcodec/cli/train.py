@@ -101,7 +101,7 @@ def _run() -> None:
 def _train(config: Any) -> None:
     from omegaconf import OmegaConf
 
-    from ..dataset.tally import TooMuchIsBroken
+    from ..dataset.skip_counts import TooMuchIsBroken
     from ..training.checkpoint import CheckpointError
     from ..training.run import recorded
     from ..training.setup import make_trainer

@@ -14,12 +14,12 @@ FeatureExtractor = Callable[[Sequence[Waveform]], dict[str, Tensor]]  # unpadded
 
 
 @dataclass(frozen=True)
-class Skip:
+class SkippedUtterance:
     """Something in a shard that could not be used."""
 
     shard: str
-    key: str
-    reason: str
+    key: str  # empty: the rest of the shard
+    reason: str  # the same for all of its kind
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Batch:
     audio: Tensor  # [B, 1, T]; zeros complete what is shorter
     keys: list[str]
     teacher_inputs: dict[str, Tensor] = field(default_factory=dict)
-    skipped: list[Skip] = field(default_factory=list)
+    skipped: list[SkippedUtterance] = field(default_factory=list)
     converted: Counter[str] = field(default_factory=Counter)  # what was done to how many segments
-    shards_seen: Counter[str] = field(default_factory=Counter)  # of a stream: see `Tally`
+    shards_seen: Counter[str] = field(default_factory=Counter)  # of a stream: see `SkipCounts`
 
     def to(self, device: torch.device) -> "Batch":
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.teacher_inputs.items()}
@@ -54,7 +54,7 @@ def collate(
     segments: Sequence[Segment],
     length: int,
     extract: FeatureExtractor | None = None,
-    skipped: Sequence[Skip] = (),
+    skipped: Sequence[SkippedUtterance] = (),
     converted: Counter[str] | None = None,
     shards_seen: Counter[str] | None = None,
 ) -> Batch:

@@ -16,16 +16,19 @@ class UnusableAudio(ValueError):
 
 
 def decode_segment(
-    content: bytes, length: int, sample_rate: int, place: float, *, min_sample_rate: int, converted: Counter[str]
+    content: bytes, length: int, sample_rate: int, crop: float, *, min_sample_rate: int, converted: Counter[str]
 ) -> Waveform:
     """`length` samples, or all of a shorter utterance, as `audio.read_segment`; `converted` counts what was changed.
+
+    Args:
+        crop: 0 for the beginning to 1 for the end of the utterance.
 
     Raises:
         UnusableAudio: it does not decode, holds nothing or what is no number, or its rate is too low.
     """
     try:
         with _quiet():
-            segment = read_segment(io.BytesIO(content), length, sample_rate, place)
+            segment = read_segment(io.BytesIO(content), length, sample_rate, crop)
     except AudioFileError as error:
         raise UnusableAudio("audio holds no samples" if "no samples" in str(error) else "audio is damaged") from error
     if segment.from_rate < min_sample_rate:

@@ -1,59 +1,12 @@
 """Which utterances are wanted, by what their metadata say."""
 
-import json
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
-from ..audio import EXTENSIONS
-
-_USUAL = ("mp3", "flac", "wav", "ogg", "opus")  # of several members of an utterance the first of these is taken
-AUDIO_MEMBERS = (*_USUAL, *sorted(extension[1:] for extension in EXTENSIONS if extension[1:] not in _USUAL))
-
-
-LONGEST = 86_400.0  # seconds: what says more isn't an utterance, and would be counted as millions of segments
-
-
-class MetadataError(ValueError):
-    """An utterance comes without the metadata it should have."""
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What is known of an utterance."""
-
-    duration: float  # seconds
-    dnsmos: float  # 0 where nobody rated it
-    language: str  # lower case
-
-    def n_segments(self, per_utterance: int | None, seconds: float) -> int:
-        """Segments of it in an epoch: `per_utterance`, or with None as many as it is long."""
-        return per_utterance or max(1, round(self.duration / seconds))
-
-    @classmethod
-    def parse(cls, content: bytes | None) -> "Metadata":
-        """The `KEY.json` of an utterance.
-
-        Raises:
-            MetadataError: it is missing, is no JSON, or says no duration that can be.
-        """
-        if content is None:
-            raise MetadataError("no json member")
-        try:
-            fields: Any = json.loads(content)
-            duration, dnsmos = float(fields["duration"]), float(fields.get("dnsmos") or 0)
-            language = str(fields.get("language") or "unknown").lower()
-        except KeyError as error:
-            raise MetadataError("no duration in the json member") from error
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise MetadataError("json member is damaged") from error
-        if not 0 <= duration <= LONGEST:  # NaN neither
-            raise MetadataError(f"duration in the json member is not between 0 and {LONGEST:,.0f} s")
-        return cls(duration, dnsmos if math.isfinite(dnsmos) else 0.0, language)
+from .metadata import Metadata, language_code
 
 
 @dataclass(frozen=True)
@@ -62,40 +15,51 @@ class Filters:
 
     min_duration: float = 0.0  # seconds
     max_duration: float = float("inf")
-    min_dnsmos: float | None = None
+    min_dnsmos: float | None = None  # 0 is the score of what nobody rated
     languages: tuple[str, ...] | None = None
     min_sample_rate: int = 0  # Hz; known only when the audio is opened
 
-    def rejects(self, metadata: Metadata) -> str | None:
-        """Why this utterance is not wanted; None if it is."""
-        spoken = metadata.language in self._languages()
-        rules = self._rules(metadata.duration, metadata.dnsmos, spoken)
-        return next((reason for reason, rejected in rules if rejected), None)
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Why an utterance is not wanted; the first that is true is told."""
+        return [
+            f"shorter than {self.min_duration:g} s",
+            f"longer than {self.max_duration:g} s",
+            f"dnsmos below {self.min_dnsmos or 0:g}",
+            f"language not in {', '.join(self.languages or ())}",
+        ]
 
-    def select(
-        self, durations: np.ndarray, dnsmos: np.ndarray, languages: np.ndarray, names: Sequence[str]
-    ) -> tuple[np.ndarray, Counter[str]]:
-        """Which of many utterances are wanted, and for each reason how many are not.
+    def rejections(
+        self, duration: np.ndarray, dnsmos: np.ndarray, language: np.ndarray, languages: Sequence[str]
+    ) -> np.ndarray:
+        """Of each utterance 0 where it is wanted, otherwise the number of its reason from 1 on.
 
         Args:
-            languages: of each the place in `names`.
+            duration, dnsmos: float32 ``[n]``.
+            language: positions in `languages` ``[n]``.
         """
-        wanted = np.ones(len(durations), bool)
-        dropped: Counter[str] = Counter()
-        spoken = np.isin(languages, [i for i, name in enumerate(names) if name in self._languages()])
-        for reason, rejected in self._rules(durations, dnsmos, spoken):
-            dropped[reason] += int((wanted & rejected).sum())
-            wanted &= ~rejected
-        return wanted, +dropped
+        unwanted = [duration < np.float32(self.min_duration), duration > np.float32(self.max_duration)]
+        none = np.zeros(len(duration), bool)
+        unwanted.append(none if self.min_dnsmos is None else dnsmos < np.float32(self.min_dnsmos))
+        if self.languages is None:
+            unwanted.append(none)
+        else:
+            wanted = set(map(language_code, self.languages))
+            unwanted.append(np.array([name not in wanted for name in languages], bool)[language])
+        codes = np.zeros(len(duration), np.uint8)
+        for code, is_unwanted in reversed(list(enumerate(unwanted, 1))):
+            codes[is_unwanted] = code
+        return codes
 
-    def _languages(self) -> set[str]:
-        return {name.lower() for name in self.languages or ()}
+    def rejects(self, metadata: Metadata) -> str | None:
+        """Why this utterance is not wanted; None if it is."""
+        duration, dnsmos = (np.array([value], np.float32) for value in (metadata.duration, metadata.dnsmos))
+        code = self.rejections(duration, dnsmos, np.zeros(1, np.int32), [metadata.language])[0]
+        return self.reasons[code - 1] if code else None
 
-    def _rules(self, duration: Any, dnsmos: Any, spoken: Any) -> Iterator[tuple[str, Any]]:
-        """Reasons, and whether they hold: for one utterance, or for arrays of many."""
-        yield f"shorter than {self.min_duration:g} s", duration < self.min_duration
-        yield f"longer than {self.max_duration:g} s", duration > self.max_duration
-        if self.min_dnsmos is not None:
-            yield f"dnsmos below {self.min_dnsmos:g}", dnsmos < self.min_dnsmos
-        if self.languages is not None:
-            yield f"language not in {', '.join(self.languages)}", np.logical_not(spoken)
+
+def n_segments(duration: np.ndarray, per_utterance: int | None, seconds: float) -> np.ndarray:
+    """Segments of each utterance in an epoch: `per_utterance`, or with None as many as it is long ``[n]``."""
+    if per_utterance is not None:
+        return np.full(len(duration), per_utterance, np.int64)
+    return np.maximum(1, np.rint(duration / seconds)).astype(np.int64)

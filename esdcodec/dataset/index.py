@@ -1,169 +1,203 @@
-"""What is inside a tar shard and where: read once, cached beside it.
-
-With it any utterance can be had by one seek, filters cost nothing, and the order of an epoch is known before it begins.
-"""
+"""From shards to the manifest of a corpus: what changed is read, the rest is taken over."""
 
 import hashlib
-import json
+import logging
 import os
-import tarfile
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+from ..processes import in_processes
+from .manifest import SUFFIX, Manifest, ManifestError, ManifestWriter
+from .members import AUDIO
+from .open_files import same_file
+from .scan import ShardEntries, scan_shard
 
-from .filters import AUDIO_MEMBERS, Metadata, MetadataError
+log = logging.getLogger(__name__)
 
-FORMAT = "esdcodec-index-3"  # 1 knew fewer kinds of audio, 2 took any duration and distinguished EN from en
-
-
-@dataclass(frozen=True)
-class ShardIndex:
-    """The utterances of a shard, one entry each in every list, and what in it is broken."""
-
-    size: int = 0  # bytes of the tar when it was read; another size or time means another shard
-    modified: int = 0  # nanoseconds
-    keys: list[str] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)  # of the audio member's content
-    sizes: list[int] = field(default_factory=list)  # bytes of it
-    durations: list[float] = field(default_factory=list)  # seconds
-    dnsmos: list[float] = field(default_factory=list)
-    languages: list[str] = field(default_factory=list)
-    broken: list[tuple[str, str]] = field(default_factory=list)  # key, reason; without a key: of the shard
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def metadata(self, i: int) -> Metadata:
-        return Metadata(self.durations[i], self.dnsmos[i], self.languages[i])
+Progress = Callable[[int, int, int], None]  # shards that are done, of how many, and the utterances in them
+PUBLISH_EVERY = 600.0  # seconds: what a killed index loses
 
 
-def shard_index(shard: str | Path, cache_folder: Path | None = None) -> ShardIndex:
-    """The index of a local shard, from its cache where that is up to date.
+def index_corpus(
+    shards: Sequence[str],
+    output: str | Path | None = None,
+    *,
+    cache: str | Path | None = None,
+    items: Sequence[str] = AUDIO,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Manifest:
+    """The manifest of local tars, made or brought up to date where it is not.
 
-    The cache is beside the shard, or where nothing can be written there, in `cache_folder` or that of the user.
+    A shard that cannot be read is an entry that says so. An index that ends early keeps what it has.
+
+    Args:
+        output: the file; None: `corpus.manifest` in the shards' folder, or, where that is not to be written, one in
+            `cache`, in the user's cache or in the system's folder for temporary files.
+        items: extensions of what is indexed in each sample.
+        processes: that read tars.
+
+    Raises:
+        OSError: nothing can be written where it should be.
     """
-    path = Path(shard)
-    status = path.stat()
-    for cache in _caches(path, cache_folder):
-        found = _read(cache)
-        if found is not None and (found.size, found.modified) == (status.st_size, status.st_mtime_ns):
-            return found
-    index = build(path)
-    for cache in _caches(path, cache_folder):
-        if _write(index, cache):
-            break
-    return index
+    paths = list(dict.fromkeys(map(os.path.abspath, shards)))
+    places = [Path(output).absolute()] if output is not None else manifest_paths(paths, cache)
+    known = {path: entry for place in reversed(places) for path, entry in _known(place, items).items()}
+    current = _current(paths, known)
+    new = [path for path in paths if path not in current]
+    if not new:
+        for place in places:
+            manifest = _opened(place, items)
+            if manifest is not None and set(paths) <= set(manifest.shards):
+                rows = {path: i for i, path in enumerate(manifest.shards)}
+                if all(manifest.version(rows[path]) == known[path][0].version(known[path][1]) for path in paths):
+                    return manifest
+    wanted = set(paths)
+    others = [path for path in known if path not in wanted and os.path.exists(path)] if output is None else []
+    with closing(_writer(places, items)) as writer:
+        for path in [*current, *_current(others, known)]:
+            manifest, row = known[path]
+            writer.add(manifest.entries(row))
+        return _scan(new, writer, items, processes, progress, len(paths))
 
 
-def index_all(shards: Sequence[str], processes: int = 1, cache_folder: Path | None = None) -> None:
-    """Make the indices that are not there yet, with several processes."""
-    ensure = partial(_ensure, cache_folder)
-    if processes > 1 and len(shards) > 1:
-        with ProcessPoolExecutor(processes) as pool:
-            done = pool.map(ensure, shards, chunksize=4)
-            for _ in tqdm(done, "index", len(shards), unit="shard", disable=len(shards) < 100):
-                pass
-    else:
-        for shard in shards:
-            ensure(shard)
-
-
-def _ensure(cache_folder: Path | None, shard: str) -> None:
-    shard_index(shard, cache_folder)
-
-
-def build(shard: Path) -> ShardIndex:
-    """Read a tar through, its audio left out."""
-    status = shard.stat()
-    index = ShardIndex(size=status.st_size, modified=status.st_mtime_ns)
-    audio: dict[str, tuple[int, int]] = {}
-    metadata: dict[str, bytes] = {}
-    order: dict[str, None] = {}
+def _scan(
+    new: Sequence[str], writer: ManifestWriter, items: Sequence[str], processes: int, progress: Progress | None, n: int
+) -> Manifest:
+    n_items = 0
+    published = time.monotonic()
     try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
-                if not member.isfile() or not stem:
-                    continue
-                if member.offset_data + member.size > status.st_size:
-                    raise tarfile.ReadError("unexpected end of data")
-                order[key] = None
-                if extension.lower() in AUDIO_MEMBERS:
-                    if key in audio:
-                        index.broken.append((key, "key occurs twice in its shard"))
-                    audio[key] = member.offset_data, member.size
-                elif extension.lower() == "json":
-                    stream = tar.extractfile(member)
-                    metadata[key] = stream.read() if stream else b""
-    except (tarfile.TarError, OSError, EOFError, UnicodeError, ValueError) as error:
-        index.broken.append(("", f"tar is damaged ({_reason(error, status.st_size)})"))
-    for key in order:
-        offset, size = audio.get(key, (0, 0))
-        if key not in audio:
-            index.broken.append((key, "no audio member"))
-        elif size == 0:
-            index.broken.append((key, "audio member is empty"))
-        else:
-            try:
-                known = Metadata.parse(metadata.get(key))
-            except MetadataError as error:
-                index.broken.append((key, str(error)))
-                continue
-            index.keys.append(key)
-            index.offsets.append(offset)
-            index.sizes.append(size)
-            index.durations.append(known.duration)
-            index.dnsmos.append(known.dnsmos)
-            index.languages.append(known.language)
-    return index
+        for number, entries in enumerate(_scanned(new, items, processes), n - len(new) + 1):
+            writer.add(entries)
+            n_items += len(entries)
+            if progress is not None:
+                progress(number, n, n_items)
+            if time.monotonic() - published > PUBLISH_EVERY:
+                writer.publish()
+                published = time.monotonic()
+    except BaseException:
+        with suppress(OSError):
+            writer.publish()
+        raise
+    return writer.publish()
 
 
-def _reason(error: Exception, size: int) -> str:
-    return "file of zero bytes" if size == 0 else str(error) or type(error).__name__
+def _scanned(shards: Sequence[str], items: Sequence[str], processes: int) -> Iterator[ShardEntries]:
+    if min(processes, len(shards)) < 2:
+        yield from (scan_shard(shard, items) for shard in shards)
+        return
+    with closing(in_processes(processes, partial(scan_shard, items=items), shards, _nothing)) as results:
+        for _, entries in results:
+            if isinstance(entries, Exception):
+                raise entries
+            yield entries
 
 
-def _caches(shard: Path, folder: Path | None) -> list[Path]:
-    name = hashlib.sha256(str(shard.resolve()).encode()).hexdigest()[:24]
-    folders = [user_cache() / "index"] if folder is None else [folder, user_cache() / "index"]
-    return [shard.with_name(f"{shard.name}.index"), *(each / f"{name}.index" for each in folders)]
+def _nothing() -> None:
+    """Processes that scan need no preparation."""
 
 
-def user_cache() -> Path:
-    """The folder of this package in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "esdcodec"
+def find_manifest(shards: Sequence[str], *, cache: str | Path | None = None, items: Sequence[str] = AUDIO) -> Manifest:
+    """The newest of the manifests that `index_corpus` may have made of these shards.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    paths = set(map(os.path.abspath, shards))
+    places = manifest_paths(list(paths), cache)
+    found = [manifest for place in places if (manifest := _opened(place, items)) and paths <= set(manifest.shards)]
+    if not found:
+        raise FileNotFoundError(f"no manifest of these {len(paths)} shards at {' or '.join(map(str, places))}")
+    return max(found, key=lambda manifest: manifest.path.stat().st_mtime_ns)
 
 
-def _read(cache: Path) -> ShardIndex | None:
+def check_current(manifest: Manifest) -> None:
+    """Refuse a manifest whose shards have changed.
+
+    Raises:
+        ValueError: they have; the message names one and says what to do.
+    """
+    shards = manifest.shards
+    current = _current(shards, {path: (manifest, row) for row, path in enumerate(shards)})
+    changed = [path for path in shards if path not in current]
+    if changed:
+        raise ValueError(
+            f"{len(changed)} of {len(shards)} shards have changed or gone since {manifest.path} was made (the first: "
+            f"{changed[0]}): bring it up to date with `esdcodec index SHARDS --output {manifest.path}`"
+        )
+
+
+def manifest_paths(shards: Sequence[str], cache: str | Path | None = None) -> list[Path]:
+    """Where the manifest of these shards may be, the best first: with them, in `cache`, with the user, the system."""
+    common, is_theirs = _common_folder(shards)
+    user = getattr(os, "getuid", lambda: "cache")()
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "esdcodec" / "corpora"
+    folders = [] if cache is None else [Path(cache)]
+    folders += [home, Path(tempfile.gettempdir()) / f"esdcodec-{user}"]
+    beside = [Path(common) / f"corpus{SUFFIX}"] if is_theirs else []
+    return [*beside, *(manifest_in(folder, shards) for folder in folders)]
+
+
+def manifest_in(folder: Path, shards: Sequence[str]) -> Path:
+    """The manifest of these shards in a folder that has those of others, too."""
+    name = hashlib.sha256(_common_folder(shards)[0].encode(errors="surrogateescape")).hexdigest()[:24]
+    return folder.absolute() / f"{name}{SUFFIX}"
+
+
+def _common_folder(shards: Sequence[str]) -> tuple[str, bool]:
+    """The folder below which all shards are, and whether some are directly in it."""
+    folders = sorted({os.path.dirname(os.path.abspath(shard)) for shard in shards})
     try:
-        fields = json.loads(cache.read_bytes())
-        if fields.pop("format") != FORMAT:
-            return None
-        index = ShardIndex(**{**fields, "broken": [(key, reason) for key, reason in fields["broken"]]})
-        whole = all(isinstance(c, list) and len(c) == len(index.keys) for c in _columns(index))
-        return index if whole else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        common = os.path.commonpath(folders)
+    except ValueError:  # on several drives
+        common = os.pathsep.join(folders)
+    return common, common in folders
+
+
+def _writer(places: Sequence[Path], items: Sequence[str]) -> ManifestWriter:
+    """For the first of the files that can be written."""
+    for place in places:
+        try:
+            if place.is_dir():
+                raise IsADirectoryError(f"{place} is a folder")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return ManifestWriter(place, items)
+        except OSError as error:
+            failure = error
+    raise OSError(
+        f"no manifest can be written at {' or '.join(map(str, places))} ({failure}): make one where it can, with "
+        "`esdcodec index SHARDS -o FOLDER`, and set data.manifests=FOLDER"
+    )
+
+
+def _known(place: Path, items: Sequence[str]) -> dict[str, tuple[Manifest, int]]:
+    manifest = _opened(place, items)
+    return {path: (manifest, row) for row, path in enumerate(manifest.shards)} if manifest else {}
+
+
+def _opened(place: Path, items: Sequence[str]) -> Manifest | None:
+    try:
+        manifest = Manifest(place)
+    except (OSError, ManifestError):
         return None  # not there, of another version, or damaged: it is made again
+    return manifest if manifest.items == tuple(items) else None
 
 
-def _columns(index: ShardIndex) -> tuple[list, ...]:
-    return index.keys, index.offsets, index.sizes, index.durations, index.dnsmos, index.languages
+def _current(paths: Sequence[str], known: dict[str, tuple[Manifest, int]]) -> dict[str, None]:
+    """Those of the shards that are as they were when they were read."""
 
+    def is_current(path: str) -> bool:
+        if path not in known:
+            return False
+        manifest, row = known[path]
+        size, modified = manifest.version(row)
+        gone = size == modified == 0
+        return not os.path.exists(path) if gone else same_file(path, size, modified)
 
-def _write(index: ShardIndex, cache: Path) -> bool:
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=cache.parent, prefix=f".{cache.name}-")
-        with open(handle, "w", encoding="utf-8") as stream:
-            json.dump({"format": FORMAT, **asdict(index)}, stream, separators=(",", ":"))
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, cache)
-    except OSError:
-        return False  # a folder one may not write to
-    return True
+    with ThreadPoolExecutor(16) as pool:  # a server answers many questions at a time
+        return dict.fromkeys(path for path, same in zip(paths, pool.map(is_current, paths)) if same)

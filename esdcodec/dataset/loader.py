@@ -1,6 +1,7 @@
 """The loaders of a run, from its configuration."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..processes import leave_to_the_parent
 from .batch import Batch, FeatureExtractor
-from .corpus import Corpus, Segments
+from .corpus import Corpus
 from .filters import Filters
-from .index import index_all, user_cache
-from .manifest import Manifest, manifest_folder, write_manifest
+from .index import check_current, find_manifest, index_corpus
+from .manifest import SUFFIX, Manifest
+from .segments import Segments
 from .shards import list_shards, streams
+from .skip_counts import SkipCounts, check_share
 from .stream import Stream
-from .tally import Tally, check_share
 
 log = logging.getLogger(__name__)
+
+FEW_STEPS = 100  # batches of all processes in a shuffle window, below which it is told
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Source:
     """A corpus as the configuration names it."""
 
     shards: list[str]
-    weight: float
+    weight: float = 1.0
+    manifest: Path | None = None  # where it was named by one
 
     @classmethod
     def parse(cls, setting: Any) -> "list[Source]":
@@ -37,23 +42,36 @@ class Source:
 
         Raises:
             FileNotFoundError: a shard is not there.
-            ValueError: a weight is missing or not positive.
+            ValueError: a weight is missing or not positive, or the shards are where nothing here can read them.
         """
-        if isinstance(setting, str) or not any(isinstance(part, Mapping) for part in setting):
-            return [cls(list_shards(setting), 1.0)]
+        if isinstance(setting, str | Path) or not any(isinstance(part, Mapping) for part in setting):
+            return [cls._named(setting, 1.0)]
         sources = []
         for part in setting:
             if not isinstance(part, Mapping) or set(part) != {"shards", "weight"} or not part["weight"] > 0:
                 raise ValueError(
                     f"data.train: every corpus of a mix needs `shards` and a positive `weight`, not {part}"
                 )
-            sources.append(cls(list_shards(part["shards"]), float(part["weight"])))
+            sources.append(cls._named(part["shards"], float(part["weight"])))
         return sources
+
+    @classmethod
+    def _named(cls, shards: Any, weight: float) -> "Source":
+        is_manifest = isinstance(shards, str | Path) and str(shards).endswith(SUFFIX)
+        return cls(list_shards(shards), weight, Path(shards).expanduser() if is_manifest else None)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How segments are read, for training and validation alike."""
+    """How segments are read, for training and validation alike.
+
+    Args:
+        rank, n_ranks: which process of how many this is.
+        local_rank: which process of its machine.
+        barrier: waits for the other processes.
+        gather: the lists of all processes, one behind the other.
+        cache: folder for manifests, which all processes see, for where none is with the shards.
+    """
 
     filters: Filters
     sample_rate: int
@@ -62,8 +80,10 @@ class Reader:
     max_broken_share: float
     rank: int = 0
     n_ranks: int = 1
-    barrier: Callable[[], None] = lambda: None  # waits for the other ranks
-    cache: Path | None = None  # folder for manifests, which all ranks see; None: in the user's cache
+    local_rank: int = 0
+    barrier: Callable[[], None] = lambda: None
+    gather: Callable[[list[Any]], list[Any]] = list
+    cache: Path | None = None
 
     def training(
         self,
@@ -74,56 +94,106 @@ class Reader:
         shuffle_buffer: int,
         shuffle_window: int,
         seed: int,
-        tally: Tally,
+        skip_counts: SkipCounts,
         extract: FeatureExtractor | None = None,
     ) -> "Training":
-        """Endless shuffled batches of several corpora; broken entries found by indexing go to `tally`.
+        """Endless shuffled batches of several corpora; broken entries found by indexing go to `skip_counts`.
 
         Args:
             shuffle_buffer: segments that every worker holds to shuffle a stream.
-            shuffle_window: items of indexed shards among which the order is random; it costs nothing.
+            shuffle_window: segments of local shards among which the order is random; it costs nothing.
+
+        Raises:
+            TooMuchIsBroken: as the index says.
+            ValueError: nothing can be used, or the processes see different data.
         """
-        shards = [shard for source in sources for shard in source.shards]
-        common: dict[str, Any] = {
-            "segment_length": segment_length,
-            "sample_rate": self.sample_rate,
-            "batch_size": self.batch_size,
-            "extract": extract,
-        }
-        if any(map(streams, shards)):
+        common = self._common(segment_length) | {"extract": extract}
+        if _any_streams(sources):
             if len(sources) > 1:
                 raise ValueError(
                     "corpora of remote, piped or compressed shards cannot be mixed by weight: download them"
                 )
+            skip_counts.n_shards = len(sources[0].shards)
 
-            tally.n_shards = len(shards)
-
-            def stream(place: int) -> Dataset:
+            def stream(position: int) -> Dataset:
                 return Stream(
-                    shards,
+                    sources[0].shards,
                     self.filters,
                     per_utterance=per_utterance,
                     shuffle_buffer=max(1, shuffle_buffer),
-                    seed=f"{seed}/{place}",
+                    seed=f"{seed}/{position}",
                     rank=self.rank,
                     n_ranks=self.n_ranks,
                     **common,
                 )
 
             return Training(self, stream, epoch_size=None)
-        seconds = segment_length / self.sample_rate
-        corpora = [
-            Corpus(manifest, self.filters, per_utterance=per_utterance, segment_seconds=seconds)
-            for manifest in self._manifests([source.shards for source in sources])
-        ]
-        self._report(corpora, tally)
-        weights = [source.weight for source in sources]
-        self._check_window(shuffle_window, corpora)
-        segments = Segments(corpora, weights=weights, shuffle_window=max(1, shuffle_window), seed=seed, **common)
-        return Training(self, lambda place: segments, epoch_size=len(segments))
+        corpora = self._corpora(sources, per_utterance=per_utterance, segment_seconds=segment_length / self.sample_rate)
+        self._count(corpora, skip_counts)
+        window = max(1, shuffle_window)
+        segments = Segments(
+            corpora, weights=[source.weight for source in sources], shuffle_window=window, seed=seed, **common
+        )
+        steps = window / (self.batch_size * self.n_ranks)
+        if self.rank == 0 and steps < FEW_STEPS and len(segments) > window:
+            log.warning(
+                "data.shuffle_window=%d is %.1f batches of all processes: at least %d would mix them better",
+                window, steps, FEW_STEPS * self.batch_size * self.n_ranks,
+            )  # fmt: skip
+        return Training(self, lambda position: segments, epoch_size=len(segments))
 
-    def _report(self, corpora: Sequence[Corpus], tally: Tally) -> None:
-        """Say what is in the corpora, and stop where too much is broken."""
+    def validation(self, sources: Sequence[Source], *, segment_length: int) -> DataLoader:
+        """Every utterance once, from its middle, shared between the ranks."""
+        common = self._common(segment_length)
+        if _any_streams(sources):
+            shards = [shard for source in sources for shard in source.shards]
+            dataset: Dataset = Stream(shards, self.filters, rank=self.rank, n_ranks=self.n_ranks, **common)
+            return DataLoader(dataset, batch_size=None)
+        segments = Segments(self._corpora(sources), **common)
+        positions = range(self.rank * self.batch_size, len(segments), self.n_ranks * self.batch_size)
+        return DataLoader(segments, batch_size=None, sampler=positions)
+
+    def _common(self, segment_length: int) -> dict[str, Any]:
+        return {"segment_length": segment_length, "sample_rate": self.sample_rate, "batch_size": self.batch_size}
+
+    def _corpora(self, sources: Sequence[Source], **options: Any) -> list[Corpus]:
+        """The sources' utterances, the same on all processes.
+
+        Rank 0 brings the manifests up to date, then the first process of each other machine, which only reads shards
+        itself where it does not see what rank 0 wrote.
+
+        Raises:
+            ValueError: the processes see different data.
+        """
+        if self.rank == 0:
+            self._index(sources)
+        self.barrier()
+        if self.rank > 0 and self.local_rank == 0:
+            self._index(sources)
+        self.barrier()
+        corpora = []
+        for source in sources:
+            manifest = Manifest(source.manifest) if source.manifest else find_manifest(source.shards, cache=self.cache)
+            corpora.append(Corpus(manifest, source.shards, self.filters, **options))
+        digests = self.gather([[corpus.digest() for corpus in corpora]])
+        if any(digest != digests[0] for digest in digests):
+            others = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
+            raise ValueError(
+                f"ranks {', '.join(others)} see other shards than rank 0: give all machines the same files, and name a "
+                "folder that all of them see (`esdcodec index SHARDS -o FOLDER`, data.manifests=FOLDER)"
+            )
+        return corpora
+
+    def _index(self, sources: Sequence[Source]) -> None:
+        for source in sources:
+            if source.manifest:
+                check_current(Manifest(source.manifest))
+            else:
+                index_corpus(source.shards, cache=self.cache, processes=max(1, self.num_workers), progress=IndexLog())
+
+    def _count(self, corpora: Sequence[Corpus], skip_counts: SkipCounts) -> None:
+        """Say what there is, and stop where too much of it is broken."""
+        broken: Counter[str] = Counter()
         for corpus in corpora:
             log.info(
                 "%d utterances, %.1f hours, in %d shards; dropped: %s; broken: %d",
@@ -131,73 +201,52 @@ class Reader:
                 corpus.hours,
                 len(corpus.shards),
                 ", ".join(f"{n} {reason}" for reason, n in corpus.dropped.items()) or "none",
-                len(corpus.broken),
+                corpus.n_broken.total(),
             )
-            tally.converted.update({f"dropped: {reason}": n for reason, n in corpus.dropped.items()})
+            skip_counts.converted.update({f"dropped: {reason}": n for reason, n in corpus.dropped.items()})
             if self.rank == 0:
-                tally.skip(corpus.broken)
-        broken = Counter(skip.reason for corpus in corpora for skip in corpus.broken)
-        for corpus in corpora:  # a shard that cannot be read is as many utterances as the others have
-            readable = len(corpus.shards) - corpus.unreadable
-            broken["in an unreadable shard"] += corpus.unreadable * (corpus.utterances // max(1, readable) - 1)
+                skip_counts.add_skipped(corpus.broken())
+            # a shard that cannot be read is as many utterances as the others have
+            readable = max(1, len(corpus.shards) - corpus.unreadable)
+            broken += corpus.n_broken
+            broken["in an unreadable shard"] += corpus.unreadable * (corpus.utterances // readable - 1)
         check_share(broken, sum(corpus.utterances for corpus in corpora), self.max_broken_share)
 
-    def _check_window(self, shuffle_window: int, corpora: Sequence[Corpus]) -> None:
-        """Warn where a window has few batches, and these are alike."""
-        enough = 100 * self.batch_size * self.n_ranks
-        if self.rank == 0 and shuffle_window < min(enough, sum(corpus.size for corpus in corpora)):
-            log.warning(
-                "data.shuffle_window=%d is %d batches of all processes: with %d, a batch would see more of the corpus",
-                shuffle_window,
-                shuffle_window // (self.batch_size * self.n_ranks),
-                enough,
-            )
 
-    def validation(self, shards: Sequence[str], *, segment_length: int) -> DataLoader:
-        """Every utterance once, from its middle, shared between the ranks."""
-        common: dict[str, Any] = {
-            "segment_length": segment_length,
-            "sample_rate": self.sample_rate,
-            "batch_size": self.batch_size,
-        }
-        if any(map(streams, shards)):
-            dataset: Dataset = Stream(shards, self.filters, rank=self.rank, n_ranks=self.n_ranks, **common)
-            return DataLoader(dataset, batch_size=None)
-        (manifest,) = self._manifests([shards])
-        segments = Segments([Corpus(manifest, self.filters)], **common)
-        places = range(self.rank * self.batch_size, len(segments), self.n_ranks * self.batch_size)
-        return DataLoader(segments, batch_size=None, sampler=places)
+def _any_streams(sources: Sequence[Source]) -> bool:
+    return any(streams(shard) for source in sources for shard in source.shards)
 
-    def _manifests(self, corpora: Sequence[Sequence[str]]) -> list[Manifest]:
-        """One of each corpus: ranks share the shards that are not indexed yet, the first joins the indices."""
-        cache = self.cache or user_cache()
-        folders = [manifest_folder(shards, cache) for shards in corpora]
-        missing = [i for i, folder in enumerate(folders) if not (folder / "manifest.json").is_file()]
-        shards = [shard for i in missing for shard in corpora[i]]
-        index_all(shards[self.rank :: self.n_ranks], max(1, self.num_workers), self.cache)
-        self.barrier()
-        if self.rank == 0:
-            for i in missing:
-                write_manifest(corpora[i], folders[i], self.cache)
-        self.barrier()
-        return [Manifest(folder) for folder in folders]
+
+class IndexLog:
+    """Progress of an index, a line each half minute."""
+
+    def __init__(self, every: float = 30.0) -> None:
+        self.every, self.started = every, time.monotonic()
+        self.last = self.started
+
+    def __call__(self, done: int, total: int, utterances: int) -> None:
+        now = time.monotonic()
+        if now - self.last < self.every and done < total:
+            return
+        self.last = now
+        log.info("indexed %d of %d shards, %d utterances, %.0f s", done, total, utterances, now - self.started)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The training batches of one process, from any place on."""
+    """The training batches of one process, from any position on."""
 
     reader: Reader
-    dataset: Callable[[int], Dataset]  # by the place at which a run goes on
+    dataset: Callable[[int], Dataset]  # by the position at which a run goes on
     epoch_size: int | None  # segments; None where nobody knows: a resumed run then begins a new order
 
-    def batches(self, place: int) -> Iterator[Batch]:
-        """Batches from `place`: the segments that all ranks have read so far."""
+    def batches(self, position: int) -> Iterator[Batch]:
+        """Batches from `position`: the segments that all ranks have read so far."""
         reader = self.reader
         step = reader.batch_size * reader.n_ranks
-        sampler = count(place + reader.rank * reader.batch_size, step) if self.epoch_size else None
+        sampler = count(position + reader.rank * reader.batch_size, step) if self.epoch_size else None
         yield from DataLoader(
-            self.dataset(place),
+            self.dataset(position),
             batch_size=None,
             sampler=sampler,
             num_workers=reader.num_workers,

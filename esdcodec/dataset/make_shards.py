@@ -24,7 +24,7 @@ import soundfile
 import webdataset
 
 from ..audio import EXTENSIONS, FolderContent, Waveform, audio_files, opened, resample
-from .index import shard_index
+from .scan import scan_shard
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def write_shards(
         raise ShardsExist(f"{folder} has shards already ({old[0].name}, …): append to them, or overwrite them")
     keys: set[str] = set()
     for shard in old if existing == "append" else ():
-        keys.update(shard_index(shard).keys)
+        keys.update(scan_shard(shard).keys)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-", suffix=".part") as partial:
         written = _write(utterances, Path(partial), per_shard, keys)
         if not written:

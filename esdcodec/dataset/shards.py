@@ -1,16 +1,26 @@
 """Which tar shards a corpus has."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import webdataset
 
-REMOTE = ("pipe:", "http://", "https://", "hf://", "gs://")
+from .manifest import SUFFIX, Manifest
+
+REMOTE = ("pipe:", "http://", "https://", "hf://")
+COMMANDS = {  # of storage that nothing here speaks to
+    "s3": "aws s3 cp {} -",
+    "gs": "gcloud storage cat {}",
+    "az": "az storage blob download --blob-url {} --file /dev/stdout",
+}
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 
 def list_shards(source: str | Path | Sequence[str]) -> list[str]:
     """Shards of a corpus: a list file (one shard a line), a tar, a folder, a glob or brace pattern, a URL, or several.
+
+    A manifest, as `esdcodec index` makes it, names the shards that it has.
 
     Relative paths in a list file are looked up from the working directory, then from the list's own folder.
 
@@ -21,13 +31,16 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
     if not isinstance(source, str | Path):
         return [shard for part in source for shard in list_shards(part)]
     name = str(source)
-    if name.startswith("s3://"):
-        raise ValueError(f"{name} cannot be read by itself: give pipe:aws s3 cp {name} -")
     if name.startswith(REMOTE):
         return list(webdataset.shardlists.expand_urls(name))
+    if scheme := re.match(r"([a-z][a-z0-9+.-]*)://", name):
+        command = COMMANDS.get(scheme[1], "COMMAND {}").format(name)
+        raise ValueError(f"{name} cannot be read by itself: give pipe:{command}")
     path = Path(name).expanduser()
     if path.is_dir():
         found = sorted(str(p) for p in path.iterdir() if p.name.endswith(ARCHIVES))
+    elif name.endswith(SUFFIX) and path.exists():
+        found = Manifest(path).shards
     elif name.endswith(ARCHIVES) and path.exists():
         found = [str(path)]
     elif path.is_file():

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from .batch import Batch, FeatureExtractor, Segment, Skip, collate
+from .batch import Batch, FeatureExtractor, Segment, SkippedUtterance, collate
 from .decode import UnusableAudio, decode_segment
-from .filters import AUDIO_MEMBERS, Filters, Metadata, MetadataError
+from .filters import Filters, n_segments
+from .members import AUDIO
+from .metadata import Metadata, MetadataError
 from .tar_stream import ShardBroken, utterances
 
 MAX_EMPTY_EPOCHS = 3
@@ -48,7 +51,7 @@ class Stream(IterableDataset):
         self.per_utterance, self.shuffle_buffer = per_utterance, shuffle_buffer
         self.seed, self.rank, self.n_ranks = seed, rank, n_ranks
         self.extract = extract
-        self.skipped: list[Skip] = []  # since the last batch of this worker
+        self.skipped: list[SkippedUtterance] = []  # since the last batch of this worker
         self.converted: Counter[str] = Counter()
         self.shards_seen: Counter[str] = Counter()
 
@@ -99,12 +102,12 @@ class Stream(IterableDataset):
                         yield from self._segments(sample, rng)
                 self.shards_seen.update({"read": 1, "utterances of read": number})
             except ShardBroken as error:  # go on with the next
-                self.skipped.append(Skip(shard, "", f"shard cannot be read to its end ({error})"))
+                self.skipped.append(SkippedUtterance(shard, "", f"shard cannot be read to its end ({error})"))
                 self.shards_seen.update({"broken": 1, "utterances of broken": number})
 
     def _segments(self, sample: dict[str, Any], rng: random.Random) -> Iterator[Segment]:
         key, shard = sample["__key__"], sample["__url__"]
-        content = next((sample[name] for name in AUDIO_MEMBERS if name in sample), None)
+        content = next((sample[name] for name in AUDIO if name in sample), None)
         try:
             metadata = Metadata.parse(sample.get("json"))
             if content is None:
@@ -112,26 +115,26 @@ class Stream(IterableDataset):
             if not content:
                 raise MetadataError("audio member is empty")
         except MetadataError as error:
-            self.skipped.append(Skip(shard, key, str(error)))
+            self.skipped.append(SkippedUtterance(shard, key, str(error)))
             return
         reason = self.filters.rejects(metadata)
         if reason is not None:
             self.converted[f"dropped: {reason}"] += 1
             return
         seconds = self.segment_length / self.sample_rate
-        for _ in range(metadata.n_segments(self.per_utterance, seconds)):
-            place = rng.random() if self.shuffle_buffer else 0.5
+        for _ in range(n_segments(np.array([metadata.duration]), self.per_utterance, seconds)[0]):
+            crop = rng.random() if self.shuffle_buffer else 0.5
             try:
                 waveform = decode_segment(
                     content,
                     self.segment_length,
                     self.sample_rate,
-                    place,
+                    crop,
                     min_sample_rate=self.filters.min_sample_rate,
                     converted=self.converted,
                 )
             except UnusableAudio as error:
-                self.skipped.append(Skip(shard, key, str(error)))
+                self.skipped.append(SkippedUtterance(shard, key, str(error)))
                 return
             yield Segment(key, waveform)
 
@@ -158,8 +161,8 @@ def shuffle(segments: Iterable[Segment], buffer_size: int, rng: random.Random) -
         if len(buffer) < buffer_size:
             buffer.append(segment)
             continue
-        place = rng.randrange(buffer_size)
-        buffer[place], segment = segment, buffer[place]
+        position = rng.randrange(buffer_size)
+        buffer[position], segment = segment, buffer[position]
         yield segment
     rng.shuffle(buffer)
     yield from buffer

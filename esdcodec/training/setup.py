@@ -9,15 +9,14 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_seed
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, gather_object, set_seed
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..codec import ESDCodec, load
 from ..dataset.batch import FeatureExtractor
 from ..dataset.loader import Reader, Source
-from ..dataset.shards import list_shards
-from ..dataset.tally import Tally
+from ..dataset.skip_counts import SkipCounts
 from ..model_codec.discriminator import Discriminator
 from .codec_task import CodecTask
 from .export import load_discriminator
@@ -58,7 +57,7 @@ def make_trainer(config: DictConfig) -> Trainer:
     data, trainer = settings.data, settings.trainer
     # the data's lists first: a missing shard is said before a large teacher is loaded
     sources = Source.parse(data.train)
-    held_out = list_shards(data.validation) if data.validation else None
+    held_out = Source.parse(data.validation) if data.validation else None
 
     accelerator = make_accelerator(trainer)
     codec, discriminator = make_networks(settings.model, trainer)
@@ -69,7 +68,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         if held_out is not None
         else None
     )
-    skip_counts = Tally()
+    skip_counts = SkipCounts()
     training = reader.training(
         sources,
         segment_length=data.segment_speech.segment_length,
@@ -77,7 +76,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         shuffle_buffer=data.shuffle_buffer,
         shuffle_window=data.shuffle_window,
         seed=trainer.seed,
-        tally=skip_counts,
+        skip_counts=skip_counts,
         extract=extract,
     )
     sizes = {
@@ -203,7 +202,9 @@ def make_reader(data: DataSettings, settings: TrainerSettings, sample_rate: int,
         max_broken_share=data.max_broken_share,
         rank=accelerator.process_index,
         n_ranks=accelerator.num_processes,
+        local_rank=accelerator.local_process_index,
         barrier=accelerator.wait_for_everyone,
+        gather=gather_object,
         cache=Path(data.manifests or f"{settings.output_dir}/manifests"),
     )
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..codec import best_device
 from ..dataset.filters import Filters
 from ..dataset.loader import Reader, Source
-from ..dataset.tally import Tally
+from ..dataset.skip_counts import SkipCounts
 from .teacher import TEACHER_RATE, FeatureExtraction, W2vBert
 
 
@@ -80,9 +80,9 @@ def main() -> None:
         segment_length=round(args.segment_seconds * TEACHER_RATE),
         per_utterance=1,
         shuffle_buffer=1000,
-        shuffle_window=20000,
+        shuffle_window=200000,
         seed=0,
-        tally=Tally(),
+        skip_counts=SkipCounts(),
         extract=FeatureExtraction(args.teacher, TEACHER_RATE),
     )
     n_batches = max(1, round(args.hours * 3600 / args.segment_seconds / args.batch_size))

@@ -10,7 +10,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..dataset.tally import Tally
+from ..dataset.skip_counts import SkipCounts
 from ..processes import Interrupted
 from .monitor import Window, progress_line, starvation
 from .optimizer import Learner
@@ -53,7 +53,7 @@ class Trainer:
         *,
         batch_size: int,
         item_seconds: float,
-        skip_counts: Tally,
+        skip_counts: SkipCounts,
         max_broken_share: float,
     ) -> None:
         self.settings, self.run, self.task, self.data = settings, run, task, data
@@ -186,7 +186,7 @@ class Trainer:
 
     def _log(self) -> None:
         progress = self.run.progress
-        skip_counts = sum(gather_object([self.skip_counts]), Tally())
+        skip_counts = sum(gather_object([self.skip_counts]), SkipCounts())
         values = self.window.summary(self.accelerator) | self.task.summary(self.accelerator)
         values |= {f"lr/{learner.name}": float(learner.schedule.get_last_lr()[0]) for learner in self.task.learners}
         values |= {

@@ -68,7 +68,7 @@ class Segments:
         if not n_segments:
             raise ConfigurationError(f"no {arrays.split} recording is as long as a segment, {n_frames} frames")
         self.ends = np.cumsum(n_segments)
-        self.order = Order(int(self.ends[-1]), window=int(self.ends[-1]), seed=self.seed)
+        self.order = Order(self.ends[-1:], window=int(self.ends[-1]), seed=self.seed)
 
     @property
     def epoch_size(self) -> int:
@@ -89,7 +89,7 @@ class Segments:
 
     def _segment(self, position: int) -> dict[str, Any]:
         random = np.random.default_rng([*self.seed, position])
-        _, item = self.order[position]
+        _, _, item = self.order[position]
         name, first, length = self.recordings[int(np.searchsorted(self.ends, item, "right"))]
         start = first + int(random.integers(length - self.n_frames + 1))
         audio = waveform_of(self.arrays.read(AUDIO, name)[start * HOP : (start + self.n_frames) * HOP])

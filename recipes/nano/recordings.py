@@ -10,12 +10,12 @@ import numpy as np
 from analysis import HOP, RATE, analysis
 
 from esdcodec.audio import Waveform
-from esdcodec.dataset.batch import Skip
+from esdcodec.dataset.batch import SkippedUtterance
 from esdcodec.dataset.decode import UnusableAudio, decode_segment
 from esdcodec.dataset.filters import Filters
-from esdcodec.dataset.index import shard_index
+from esdcodec.dataset.scan import scan_shard
 from esdcodec.dataset.shards import list_shards, streams
-from esdcodec.dataset.tally import Tally, check_share
+from esdcodec.dataset.skip_counts import SkipCounts, check_share
 from esdcodec.training.settings import ConfigurationError
 
 AUDIO, LENGTHS, LATENTS = "analysis/audio", "analysis/lengths", "analysis/latents"
@@ -104,18 +104,18 @@ def read_shards(
     sources = {f"{Path(s).stem}{f'.voice{c}' if c else ''}": (s, c) for c in range(copies) for s in shards}
     if len(sources) < copies * len(shards):
         raise ConfigurationError(f"two shards of {list_file} have one name: rename one")
-    arrays, tally = Arrays(folder, split, list(sources)), Tally()
+    arrays, skip_counts = Arrays(folder, split, list(sources)), SkipCounts()
     for name, (shard, copy) in sources.items():
         if arrays.path(LATENTS, name).exists():
             continue
         audio, latents = [np.zeros(0, np.int16)], []
-        for key, waveform in recordings(shard, settings.filters, tally):
+        for key, waveform in recordings(shard, settings.filters, skip_counts):
             if copy and new_voice:
                 waveform = new_voice(waveform, np.random.default_rng([seed, copy, *key.encode()]))
             waveform = np.pad(waveform, (0, -len(waveform) % HOP))
             audio.append((waveform.clip(-1, 1) * 32767).astype(np.int16))
             latents.append(analysis(waveform))
-        check_share(tally.reasons(), tally.used, settings.max_broken_share)
+        check_share(skip_counts.reasons(), skip_counts.used, settings.max_broken_share)
         if not latents:
             raise ConfigurationError(f"no recording in {shard} is readable and passes data.filters: leave it out")
         arrays.write(AUDIO, name, np.concatenate(audio))
@@ -124,22 +124,29 @@ def read_shards(
     return arrays
 
 
-def recordings(shard: str, filters: Filters, tally: Tally) -> Iterator[tuple[str, Waveform]]:
+def recordings(shard: str, filters: Filters, skip_counts: SkipCounts) -> Iterator[tuple[str, Waveform]]:
     """Key and waveform at 24 kHz of each recording in a shard; what cannot be used is counted and named."""
-    index = shard_index(shard)
-    tally.skip(Skip(shard, key, reason) for key, reason in index.broken)
+    entries = scan_shard(shard)
+    broken = zip(entries.broken_keys, entries.broken_reasons)
+    skip_counts.add_skipped(SkippedUtterance(shard, key, reason) for key, reason in broken)
+    duration, dnsmos, language, offset, size = (
+        entries.columns[name] for name in ("duration", "dnsmos", "language", "offset", "size")
+    )
+    dropped = filters.rejections(duration, dnsmos, language, entries.languages)
     with open(shard, "rb") as tar:
-        for i, key in enumerate(index.keys):
-            if filters.rejects(index.metadata(i)) is not None:
+        for i, key in enumerate(entries.keys):
+            if dropped[i]:
                 continue
-            tar.seek(index.offsets[i])
-            content, rate = tar.read(index.sizes[i]), filters.min_sample_rate
+            tar.seek(int(offset[i]))
+            content, rate = tar.read(int(size[i])), filters.min_sample_rate
             try:
-                waveform = decode_segment(content, WHOLE, RATE, 0.0, min_sample_rate=rate, converted=tally.converted)
+                waveform = decode_segment(
+                    content, WHOLE, RATE, 0.0, min_sample_rate=rate, converted=skip_counts.converted
+                )
             except UnusableAudio as error:
-                tally.skip([Skip(shard, key, str(error))])
+                skip_counts.add_skipped([SkippedUtterance(shard, key, str(error))])
                 continue
-            tally.used += 1
+            skip_counts.used += 1
             yield key, waveform
 
 

@@ -31,7 +31,7 @@ from stage import Job, Stage
 from whisper import TeacherStage
 
 from esdcodec import ESDCodec, load
-from esdcodec.dataset.tally import Tally, TooMuchIsBroken
+from esdcodec.dataset.skip_counts import SkipCounts, TooMuchIsBroken
 from esdcodec.training.checkpoint import CheckpointError, differences
 from esdcodec.training.run import Run, recorded
 from esdcodec.training.settings import ConfigurationError, RunSettings
@@ -150,7 +150,7 @@ def run_stage(
             task.data,
             batch_size=own.batch_size,
             item_seconds=own.n_frames * HOP / RATE,
-            skip_counts=Tally(),
+            skip_counts=SkipCounts(),
             max_broken_share=settings.data.max_broken_share,
         ).train()
         task.conclude(folder)

@@ -18,8 +18,8 @@ from esdcodec.dataset.filters import Filters
 from esdcodec.dataset.loader import Reader, Source
 from esdcodec.dataset.make_shards import write_shards
 from esdcodec.dataset.shards import list_shards
+from esdcodec.dataset.skip_counts import SkipCounts, TooMuchIsBroken
 from esdcodec.dataset.stream import share, shuffle
-from esdcodec.dataset.tally import Tally, TooMuchIsBroken
 from tests.audio_bytes import encoded, mp3
 from tests.conftest import speech
 from tests.corpora import add, audio, broken_members, sample, utterance
@@ -46,9 +46,9 @@ def reader(**options) -> Reader:
     )
 
 
-def training(source, *, place=0, n=None, seed=0, per_utterance=1, extract=None, length=4800, buffer=8, **options):
+def training(source, *, position=0, n=None, seed=0, per_utterance=1, extract=None, length=4800, buffer=8, **options):
     """The first `n` batches from `place` on."""
-    tally = options.pop("tally", Tally())
+    skip_counts = options.pop("skip_counts", SkipCounts())
     source = Source.parse(source if isinstance(source, list) else str(source))
     batches = (
         reader(**options)
@@ -59,10 +59,10 @@ def training(source, *, place=0, n=None, seed=0, per_utterance=1, extract=None, 
             shuffle_buffer=buffer,
             shuffle_window=buffer,
             seed=seed,
-            tally=tally,
+            skip_counts=skip_counts,
             extract=extract,
         )
-        .batches(place)
+        .batches(position)
     )
     found = list(islice(batches, n))
     batches.close()
@@ -70,8 +70,8 @@ def training(source, *, place=0, n=None, seed=0, per_utterance=1, extract=None, 
 
 
 def validation(source, length=4800, **options):
-    shards = list_shards(source if isinstance(source, list) else str(source))
-    return list(reader(**options).validation(shards, segment_length=length))
+    sources = Source.parse(source if isinstance(source, list) else str(source))
+    return list(reader(**options).validation(sources, segment_length=length))
 
 
 def keys(batches) -> list[str]:
@@ -85,14 +85,16 @@ class TestExactlyOnce:
         options = {"n": 6, "num_workers": 2, "n_ranks": 2, "buffer": 4 if kind == "corpus" else 1}
         if kind == "corpus":
             for epoch in range(2):
-                seen = [k for rank in range(2) for k in keys(training(source, rank=rank, place=12 * epoch, **options))]
+                seen = [
+                    k for rank in range(2) for k in keys(training(source, rank=rank, position=12 * epoch, **options))
+                ]
                 assert Counter(seen) == Counter(KEYS)
         else:
             assert Counter(self.streamed_epoch(source)) == Counter(KEYS)
 
     @staticmethod
     def streamed_epoch(source) -> list[str]:
-        """One epoch of a stream knows no places: it is read without shuffling."""
+        """One epoch of a stream knows no positions: it is read without shuffling."""
         return [key for rank in range(2) for key in keys(validation(source, rank=rank, n_ranks=2))]
 
     @pytest.mark.parametrize("n_shards", [1, 2, 3, 7])
@@ -129,9 +131,9 @@ class TestOrder:
         for batch, left, right in zip(whole, *ranks):
             assert torch.equal(batch.audio, torch.cat([left.audio, right.audio]))
 
-    def test_going_on_at_a_place_is_having_been_there(self, corpus):
+    def test_going_on_at_a_position_is_having_been_there(self, corpus):
         straight = training(corpus, n=10, batch_size=3)
-        resumed = training(corpus, n=5, batch_size=3, place=15)
+        resumed = training(corpus, n=5, batch_size=3, position=15)
         assert all(torch.equal(a.audio, b.audio) for a, b in zip(straight[5:], resumed))
 
     def test_a_mix_has_the_shares_of_its_weights(self, corpus, tmp_path):
@@ -211,10 +213,10 @@ class TestSegments:
     def test_filters(self, kind, request, filters, kept):
         source = request.getfixturevalue(kind)
         if kept:
-            tally = Tally()
-            batches = training(source, n=3 * len(kept), filters=filters, tally=tally)
+            skip_counts = SkipCounts()
+            batches = training(source, n=3 * len(kept), filters=filters, skip_counts=skip_counts)
             assert set(keys(batches)) == set(kept)
-            dropped = tally.converted + sum((b.converted for b in batches), Counter())
+            dropped = skip_counts.converted + sum((b.converted for b in batches), Counter())
             if len(kept) < 12:
                 assert dropped["dropped: dnsmos below 3"] >= 10
         else:
@@ -232,30 +234,30 @@ class TestBroken:
 
     def test_training_goes_on_and_everything_is_counted(self, broken, caplog):
         folder, reasons = broken
-        tally = Tally()
+        skip_counts = SkipCounts()
         with caplog.at_level(logging.WARNING):
-            batches = training(folder, n=6, batch_size=2, tally=tally, max_broken_share=1, filters=MIN_RATE)
+            batches = training(folder, n=6, batch_size=2, skip_counts=skip_counts, max_broken_share=1, filters=MIN_RATE)
             for batch in batches:
-                tally.add(batch)
+                skip_counts.add(batch)
         assert set(keys(batches)) == {"good"}
         assert all(batch.audio.shape == (2, 1, 4800) for batch in batches)
         shard = f"{folder}/a.tar"
-        assert {reason for name, reason in tally.skipped if name == shard} == set(reasons.values())
-        assert any("zero bytes" in reason for name, reason in tally.skipped if name.endswith("b.tar"))
+        assert {reason for name, reason in skip_counts.skipped if name == shard} == set(reasons.values())
+        assert any("zero bytes" in reason for name, reason in skip_counts.skipped if name.endswith("b.tar"))
         for key, reason in reasons.items():
             assert any(f"skipped {key} in {shard}: {reason}" in r.getMessage() for r in caplog.records)
 
     def test_a_stream_tells_the_same(self, broken, monkeypatch):
         monkeypatch.setattr(tar_stream, "WAITS", ())
         folder, reasons = broken
-        tally = Tally()
+        skip_counts = SkipCounts()
         piped = [f"pipe:cat {folder}/a.tar", f"pipe:cat {folder}/b.tar", f"pipe:cat {folder}/none.tar 2>/dev/null"]
         for batch in validation(piped, filters=MIN_RATE):
-            tally.add(batch)
-        assert tally.used == 1
-        assert {reason for name, reason in tally.skipped if "a.tar" in name} == set(reasons.values())
+            skip_counts.add(batch)
+        assert skip_counts.used == 1
+        assert {reason for name, reason in skip_counts.skipped if "a.tar" in name} == set(reasons.values())
         for name in piped[1:]:
-            assert any("cannot be read" in reason for shard, reason in tally.skipped if shard == name)
+            assert any("cannot be read" in reason for shard, reason in skip_counts.skipped if shard == name)
 
     def test_validation_leaves_them_out(self, broken):
         assert keys(validation(broken[0], batch_size=3, filters=MIN_RATE)) == ["good"]
@@ -274,24 +276,24 @@ class TestBroken:
         monkeypatch.setattr(tar_stream, "WAITS", ())
         there, *_ = list_shards(str(corpus))
         gone = [f"pipe:cat {there}.{i}" for i in range(3)]
-        tally = Tally()
-        for batch in training([f"pipe:cat {there}", *gone], n=40, buffer=2, tally=tally):
-            tally.add(batch)
-        assert tally.used == 40
+        skip_counts = SkipCounts()
+        for batch in training([f"pipe:cat {there}", *gone], n=40, buffer=2, skip_counts=skip_counts):
+            skip_counts.add(batch)
+        assert skip_counts.used == 40
         with pytest.raises(TooMuchIsBroken, match=r"39 of 52 shards could not be .*exit code 1: cat: .*No such"):
-            tally.check(0.5)
-        tally.check(0.8)
-        few = Tally(used=1000, shards=Counter({"read": 2, "broken": 1, "utterances of read": 90}), n_shards=100)
+            skip_counts.check(0.5)
+        skip_counts.check(0.8)
+        few = SkipCounts(used=1000, shards=Counter({"read": 2, "broken": 1, "utterances of read": 90}), n_shards=100)
         few.check(0.05)
         with pytest.raises(TooMuchIsBroken, match="10 of 30 shards"):
-            sum([few] * 10, Tally()).check(0.05)
+            sum([few] * 10, SkipCounts()).check(0.05)
 
     def test_a_shard_of_which_little_is_missing_counts_for_little(self):
         shards = Counter({"read": 20, "broken": 2, "utterances of read": 2000, "utterances of broken": 190})
-        Tally(used=2190, shards=shards, n_shards=22).check(0.01)
+        SkipCounts(used=2190, shards=shards, n_shards=22).check(0.01)
         shards["utterances of broken"] = 20
         with pytest.raises(TooMuchIsBroken):
-            Tally(used=2190, shards=shards, n_shards=22).check(0.05)
+            SkipCounts(used=2190, shards=shards, n_shards=22).check(0.05)
 
     @pytest.mark.parametrize("n_failures", [2, 9])
     def test_a_pipe_that_fails_is_tried_again_and_named(self, corpus, tmp_path, monkeypatch, n_failures):
@@ -364,7 +366,7 @@ class TestBroken:
             shuffle_buffer=4,
             shuffle_window=4,
             seed=0,
-            tally=Tally(),
+            skip_counts=SkipCounts(),
         )
         os.remove(gone)
         batches = list(islice(made.batches(0), 12))
@@ -399,10 +401,12 @@ class TestLengths:
 
     @pytest.mark.parametrize("streamed", [False, True])
     def test_every_crop_is_full(self, shard, streamed):
-        tally = Tally()
+        skip_counts = SkipCounts()
         source = [f"pipe:cat {shard}"] if streamed else [str(shard)]
-        batches = training(source, n=36, length=24000, tally=tally, seed=1)  # at others, g may end in decoded zeros
+        batches = training(
+            source, n=36, length=24000, skip_counts=skip_counts, seed=1
+        )  # at others, g may end in decoded zeros
         assert set(keys(batches)) == set("abcdefghi")
         short = [batch.keys[0] for batch in batches if not batch.audio[0, 0, -2400:].any()]  # it ends with zeros
         assert short == []
-        assert not tally.skipped
+        assert not skip_counts.skipped

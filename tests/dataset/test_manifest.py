@@ -1,190 +1,384 @@
-"""One manifest of a corpus, made once and shared."""
+"""The index of a corpus: made once, brought up to date, shared, and never trusted where it is damaged."""
 
 import os
 import pickle
-import shutil
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from safetensors import safe_open
 
 from esdcodec.cli.main import main
-from esdcodec.dataset import index, manifest
+from esdcodec.dataset import index, open_files
 from esdcodec.dataset.corpus import Corpus
-from esdcodec.dataset.filters import Filters, Metadata
-from esdcodec.dataset.index import shard_index
-from esdcodec.dataset.loader import Reader
+from esdcodec.dataset.filters import Filters
+from esdcodec.dataset.index import check_current, find_manifest, index_corpus, manifest_paths
+from esdcodec.dataset.loader import Reader, Source
 from esdcodec.dataset.make_shards import write_shards
-from esdcodec.dataset.manifest import Manifest, manifest_folder, write_manifest
-from tests.corpora import utterance
+from esdcodec.dataset.manifest import Manifest, ManifestError
+from esdcodec.dataset.open_files import OpenFiles
+from esdcodec.dataset.scan import scan_shard
+from esdcodec.dataset.shards import list_shards
+from tests.corpora import add, broken_members, utterance
 
 
 @pytest.fixture
-def shards(tmp_path):
-    return [str(s) for s in write_shards([utterance(i, 0.1 + i / 10) for i in range(7)], tmp_path / "s", per_shard=3)]
+def folder(tmp_path):
+    folder = tmp_path / "data"
+    write_shards([utterance(i, 0.05) for i in range(6)], folder, per_shard=2)
+    return folder
 
 
 @pytest.fixture
-def made(shards, tmp_path):
-    folder = manifest_folder(shards, tmp_path / "cache")
-    write_manifest(shards, folder)
-    return Manifest(folder)
+def shards(folder):
+    return list_shards(folder)
 
 
-@pytest.fixture
-def builds(monkeypatch):
-    built = []
-    build = index.build
-    monkeypatch.setattr(index, "build", lambda shard: built.append(shard.name) or build(shard))
-    return built
-
-
-@pytest.fixture
-def read_only(shards, tmp_path, monkeypatch):
-    """Nothing can be written beside the shards, nor in the user's cache."""
-    for shard in shards:
-        Path(f"{shard}.index").unlink(missing_ok=True)
-        Path(f"{shard}.index").mkdir()
-    (tmp_path / "home").write_text("no folder")
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
-def test_it_says_what_the_indices_say(made, shards):
-    assert len(made) == 7
-    i = 0
-    for number, shard in enumerate(shards):
-        found = shard_index(shard)
-        for key, offset, size, duration in zip(found.keys, found.offsets, found.sizes, found.durations):
-            entry = made[i]
-            assert (entry.shard, entry.key, entry.offset, entry.size) == (number, key, offset, size)
-            assert made.column("durations")[i] == duration
-            i += 1
-    assert made.languages[made.column("languages")[0]] == "en"
+@pytest.fixture
+def scanned(monkeypatch):
+    """The shards that were read through."""
+    read = []
+
+    def counting(shard, items):
+        read.append(os.path.basename(shard))
+        return scan_shard(shard, items)
+
+    monkeypatch.setattr(index, "scan_shard", counting)
+    return read
 
 
-def test_processes_share_its_columns(made):
-    content = pickle.dumps(made)
-    assert len(content) < 1000
-    again = pickle.loads(content)
-    assert again[6] == made[6]
-    assert isinstance(again.column("offsets"), np.memmap)
+def keys(manifest, shards) -> list[str]:
+    corpus = Corpus(manifest, shards, Filters())
+    return [corpus.key(corpus.find(s, i).row) for s, n in enumerate(corpus.counts) for i in range(n)]
 
 
-def test_it_is_of_the_shards_as_they_are(made, shards, tmp_path):
-    assert manifest_folder(shards, tmp_path / "cache") == made.folder
-    assert manifest_folder(shards[::-1], tmp_path / "cache") != made.folder
-    os.utime(shards[0], ns=(1, 1))
-    assert manifest_folder(shards, tmp_path / "cache") != made.folder
+KEYS = [f"u{i:03d}" for i in range(6)]
 
 
-def test_broken_utterances_are_in_it(tmp_path):
-    shards = write_shards([utterance(0)], tmp_path)
-    (tmp_path / "empty.tar").write_bytes(b"")
-    paths = [str(shards[0]), str(tmp_path / "empty.tar")]
-    write_manifest(paths, tmp_path / "m")
-    corpus = Corpus(Manifest(tmp_path / "m"), Filters())
-    assert corpus.unreadable == 1
-    assert [skip.shard for skip in corpus.broken] == [paths[1]]
-
-
-def validate_on(n_ranks, shards, cache):
-    """Readers of all ranks at once; the keys that each gets."""
-    barrier = threading.Barrier(n_ranks)
-    found = [[] for _ in range(n_ranks)]
-
-    def read(rank):
-        reader = Reader(
-            Filters(), sample_rate=24000, batch_size=1, num_workers=0, max_broken_share=0.5, rank=rank,
-            n_ranks=n_ranks, barrier=barrier.wait, cache=cache,
+def test_it_has_what_the_shards_have(shards):
+    manifest = index_corpus(shards)
+    assert manifest.shards == shards
+    for row, shard in enumerate(shards):
+        entries, scan = manifest.entries(row), scan_shard(shard)
+        assert list(entries.keys) == list(scan.keys)
+        for name, column in scan.columns.items():
+            assert np.array_equal(entries.columns[name], column), name
+        assert (entries.path, entries.size, entries.modified, entries.languages) == (
+            shard, scan.size, scan.modified, scan.languages,
         )  # fmt: skip
-        found[rank] += [key for batch in reader.validation(shards, segment_length=2400) for key in batch.keys]
-
-    threads = [threading.Thread(target=read, args=(rank,)) for rank in range(n_ranks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
 
 
-def test_of_shards_that_are_read_only_each_is_indexed_by_one_rank_once(shards, tmp_path, builds, read_only):
-    found = validate_on(2, shards, tmp_path / "run")
-    assert sorted(key for keys in found for key in keys) == [f"u{i:03d}" for i in range(7)]
-    assert sorted(builds) == sorted(Path(shard).name for shard in shards)
-    for cached in (tmp_path / "run").glob("*.index"):
-        cached.unlink()
-    validate_on(3, shards, tmp_path / "run")  # goes on from the manifest alone
-    assert len(builds) == len(shards)
+def test_broken_entries_are_kept(tmp_path):
+    members, _ = broken_members()
+    (tmp_path / "b.tar").write_bytes(b"")
+    shards = [str(add(tmp_path / "a.tar", members)), str(tmp_path / "b.tar"), str(tmp_path / "gone.tar")]
+    manifest = index_corpus(shards)
+    for row, shard in enumerate(shards):
+        scan = scan_shard(shard)
+        assert manifest.broken(row) == list(zip(scan.broken_keys, scan.broken_reasons))
+    assert Corpus(manifest, shards, Filters()).unreadable == 2
 
 
-def test_made_beforehand_it_is_all_that_a_training_reads(shards, tmp_path, builds, capsys):
-    assert main(["index", *shards, "-o", str(tmp_path / "index"), "-j", "1"]) == 0
-    assert "7 utterances, 0.0 hours, in 3 shards" in capsys.readouterr().out
-    assert len(builds) == 3
-    for shard in shards:
-        Path(f"{shard}.index").unlink()
-    validate_on(2, shards, tmp_path / "index")
-    assert len(builds) == 3
+def test_anybody_can_read_the_file(shards):
+    path = index_corpus(shards).path
+    with safe_open(path, "np") as stored:
+        assert stored.get_tensor("duration").tolist() == pytest.approx([0.05] * 6)
+        assert bytes(stored.get_tensor("key.data")).decode() == "".join(KEYS)
+        assert stored.metadata()["languages"] == '["en"]'
 
 
-def test_the_command_says_what_is_broken(shards, tmp_path, capsys):
-    (tmp_path / "empty.tar").write_bytes(b"")
-    assert main(["index", *shards, str(tmp_path / "empty.tar"), "-o", str(tmp_path / "index"), "-j", "1"]) == 1
-    assert "broken: 1 × tar is damaged (file of zero bytes), as all in" in capsys.readouterr().out
-    assert main(["index", "pipe:cat a.tar"]) == 2
-    assert "only plain tars on a disk have an index" in capsys.readouterr().err
+class TestMadeOnce:
+    def test_shards_are_read_once(self, shards, scanned):
+        assert index_corpus(shards).identity == index_corpus(shards).identity
+        assert len(scanned) == 3
+
+    def test_only_what_changed_is_read_again(self, shards, folder, scanned):
+        index_corpus(shards)
+        scanned.clear()
+        os.utime(shards[1], ns=(1, 1))
+        new = write_shards([utterance(9, 0.05)], folder, existing="append")
+        manifest = index_corpus([*shards, str(new[0])])
+        assert sorted(scanned) == ["shard-000001.tar", "shard-000003.tar"]
+        assert keys(manifest, [*shards, str(new[0])]) == [*KEYS, "u009"]
+
+    def test_a_part_of_the_shards_needs_no_index_of_its_own(self, shards, scanned):
+        whole = index_corpus(shards)
+        assert index_corpus(shards[2:]).identity == whole.identity
+        assert keys(whole, shards[2:]) == KEYS[4:]
+        index_corpus(shards[:1])
+        assert len(scanned) == 3
+
+    def test_others_of_the_folder_stay_in_it(self, shards, scanned):
+        index_corpus(shards[:1])
+        index_corpus(shards[1:])
+        index_corpus(shards)
+        assert len(scanned) == 3
+
+    @pytest.mark.parametrize("damage", [b"", b"{", b"\xff" * 100, lambda whole: whole[:-8], lambda whole: whole + b"x"])
+    def test_a_damaged_one_is_made_again(self, shards, scanned, damage):
+        path = index_corpus(shards).path
+        path.write_bytes(damage(path.read_bytes()) if callable(damage) else damage)
+        with pytest.raises(ManifestError, match="make it again"):
+            Manifest(path)
+        assert keys(index_corpus(shards), shards) == KEYS
+        assert len(scanned) == 6
+
+    def test_an_index_that_is_interrupted_keeps_what_it_has(self, shards, scanned):
+        def stop(done, total, utterances):
+            if done == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            index_corpus(shards, progress=stop)
+        index_corpus(shards)
+        assert scanned == [os.path.basename(shard) for shard in shards]
+
+    def test_progress(self, shards):
+        told = []
+        index_corpus(shards, progress=lambda *numbers: told.append(numbers))
+        assert told == [(1, 3, 2), (2, 3, 4), (3, 3, 6)]
+
+    def test_several_processes(self, shards):
+        assert keys(index_corpus(shards, processes=2), shards) == KEYS
 
 
-def test_a_half_written_one_is_none(shards, tmp_path, monkeypatch):
-    folder = manifest_folder(shards, tmp_path)
-    monkeypatch.setattr(manifest.json, "dumps", lambda content: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_manifest(shards, folder)
-    assert not list(tmp_path.glob("*manifest*"))
+class TestWhereItIs:
+    def test_with_the_shards(self, shards, folder):
+        assert index_corpus(shards).path == folder / "corpus.manifest" == find_manifest(shards).path
+
+    def test_in_the_cache_where_that_folder_is_not_to_be_written(self, shards, folder, home, scanned):
+        (folder / "corpus.manifest").mkdir()  # nothing can be written there, by root neither
+        assert home in index_corpus(shards).path.parents
+        assert find_manifest(shards).identity == index_corpus(shards).identity
+        assert len(scanned) == 3
+
+    def test_in_the_systems_folder_where_the_cache_is_not_either(self, shards, folder, home, tmp_path, monkeypatch):
+        monkeypatch.setattr(index.tempfile, "gettempdir", lambda: str(tmp_path / "system"))
+        (folder / "corpus.manifest").mkdir()
+        home.write_text("no folder")
+        assert tmp_path / "system" in index_corpus(shards).path.parents
+
+    def test_nowhere_is_an_error_that_says_what_to_do(self, shards, folder, home, tmp_path, monkeypatch):
+        monkeypatch.setattr(index.tempfile, "gettempdir", lambda: str(home / "system"))
+        (folder / "corpus.manifest").mkdir()
+        home.write_text("no folder")
+        with pytest.raises(OSError, match=r"esdcodec index SHARDS -o FOLDER`, and set data\.manifests=FOLDER"):
+            index_corpus(shards)
+
+    def test_shards_of_several_folders_do_not_litter_what_is_above_them(self, tmp_path):
+        places = manifest_paths([str(tmp_path / "a/1.tar"), str(tmp_path / "b/1.tar")])
+        assert all(tmp_path not in place.parents or tmp_path / "home" in place.parents for place in places)
+
+    def test_a_newer_one_in_the_cache_is_preferred_to_one_that_is_not_to_be_written(self, shards, folder, home):
+        old = index_corpus(shards)
+        os.utime(old.path, ns=(1, 1))
+        os.utime(shards[0], ns=(1, 1))
+        blocked = folder / "corpus.manifest"
+        new = index_corpus(shards, output=manifest_paths(shards)[1])
+        assert blocked.exists()
+        assert find_manifest(shards).identity == new.identity
+
+    def test_one_that_is_named_goes_with_its_shards(self, shards, folder, tmp_path):
+        index_corpus(shards, output=folder / "mine.manifest")
+        folder.rename(tmp_path / "moved")
+        moved = list_shards(tmp_path / "moved/mine.manifest")
+        assert moved == [shard.replace("data", "moved") for shard in shards]
+        assert keys(Manifest(tmp_path / "moved/mine.manifest"), moved) == KEYS
+
+    def test_one_that_is_named_is_refused_when_its_shards_change(self, shards, folder):
+        manifest = index_corpus(shards, output=folder / "mine.manifest")
+        check_current(manifest)
+        os.utime(shards[1], ns=(1, 1))
+        with pytest.raises(ValueError, match=r"1 of 3 shards have changed .*shard-000001\.tar.*esdcodec index"):
+            check_current(manifest)
 
 
-def test_two_that_write_it_at_once_write_the_same(made, shards, tmp_path):
-    write_manifest(shards, made.folder)
-    assert Manifest(made.folder)[3] == made[3]
-    assert [path.name for path in made.folder.parent.iterdir()] == [made.folder.name]
+class TestShared:
+    def test_a_worker_opens_the_same_file(self, shards):
+        corpus = Corpus(index_corpus(shards), shards, Filters())
+        copy = pickle.dumps(corpus)
+        assert len(copy) < 4000  # no column is sent
+        again = pickle.loads(copy)
+        assert keys(again.manifest, shards) == KEYS
+        assert again.find(1, 1) == corpus.find(1, 1)
+
+    def test_it_is_told_when_it_was_made_again_meanwhile(self, shards):
+        copy = pickle.dumps(index_corpus(shards))
+        os.utime(shards[0], ns=(1, 1))
+        index_corpus(shards)
+        with pytest.raises(ManifestError, match="start again"):
+            pickle.loads(copy)
+
+    def test_the_digest_tells_other_shards_and_other_filters(self, shards):
+        manifest = index_corpus(shards)
+        digests = {
+            Corpus(manifest, chosen, filters, per_utterance=n).digest()
+            for chosen in (shards, shards[1:])
+            for filters in (Filters(), Filters(min_dnsmos=2.3))
+            for n in (1, 2)
+        }
+        assert len(digests) == 8
+        assert Corpus(Manifest(manifest.path), shards, Filters()).digest() in digests
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 30), st.floats(0, 5), st.sampled_from(["en", "de", "xx"])), max_size=20),
-    st.floats(0, 20), st.floats(5, 30), st.none() | st.floats(0, 5), st.none() | st.just(("EN", "xx")),
-)  # fmt: skip
-def test_many_are_filtered_as_one_is(rows, shortest, longest, dnsmos, languages):
-    filters = Filters(shortest, longest, dnsmos, languages)
-    names = ["de", "en", "xx"]
-    columns = [np.array([row[i] for row in rows], float) for i in range(2)]
-    wanted, dropped = filters.select(*columns, np.array([names.index(row[2]) for row in rows], np.uint16), names)
-    reasons = [filters.rejects(Metadata(*row)) for row in rows]
-    assert wanted.tolist() == [reason is None for reason in reasons]
-    assert dropped == {reason: reasons.count(reason) for reason in set(reasons) - {None}}
+class Ranks:
+    """Processes of several machines, as threads."""
+
+    def __init__(self, n: int, per_machine: int) -> None:
+        self.n, self.per_machine = n, per_machine
+        self.barrier = threading.Barrier(n)
+        self.said = [None] * n
+
+    def validate(self, source, cache) -> tuple[list[str], list[Exception]]:
+        """The keys that they read, and what they raise."""
+        keys, errors = [], []
+
+        def read(rank: int) -> None:
+            def gather(values: list) -> list:
+                self.said[rank] = values
+                self.barrier.wait()
+                return [value for values in self.said for value in values]
+
+            reader = Reader(
+                Filters(), sample_rate=24000, batch_size=1, num_workers=0, max_broken_share=0.5, rank=rank,
+                n_ranks=self.n, local_rank=rank % self.per_machine, barrier=self.barrier.wait, gather=gather,
+                cache=cache(rank) if callable(cache) else cache,
+            )  # fmt: skip
+            try:
+                loader = reader.validation(
+                    Source.parse(source(rank) if callable(source) else source), segment_length=240
+                )
+                keys.extend(key for batch in loader for key in batch.keys)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=read, args=(rank,)) for rank in range(self.n)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sorted(keys), errors
 
 
-@pytest.mark.parametrize(("per_utterance", "first", "last"), [(1, "u000", "u006"), (3, "u000", "u006")])
-def test_segments_lead_to_their_utterances(made, per_utterance, first, last):
-    corpus = Corpus(made, Filters(), per_utterance=per_utterance)
-    assert corpus.size == 7 * per_utterance
-    assert corpus.find(0).key == first
-    assert corpus.find(corpus.size - 1).key == last
+class TestRanks:
+    @pytest.fixture
+    def read_only(self, folder, home):
+        """Nothing can be written beside the shards, nor in the user's cache."""
+        (folder / "corpus.manifest").mkdir()
+        home.write_text("no folder")
+
+    def test_one_of_them_reads_the_shards_for_all(self, shards, tmp_path, scanned, read_only):
+        assert Ranks(4, per_machine=2).validate(shards, tmp_path / "run") == (KEYS, [])
+        assert sorted(scanned) == sorted(map(os.path.basename, shards))
+        assert Ranks(3, per_machine=1).validate(shards, tmp_path / "run") == (KEYS, [])
+        assert len(scanned) == 3
+
+    def test_a_machine_that_does_not_see_what_was_written_reads_them_once_more(
+        self, shards, tmp_path, scanned, read_only
+    ):
+        assert Ranks(4, per_machine=2).validate(shards, lambda rank: tmp_path / f"machine{rank // 2}") == (KEYS, [])
+        assert len(scanned) == 2 * len(shards)
+
+    def test_ranks_that_see_other_shards_say_so_all(self, shards, tmp_path):
+        _, errors = Ranks(2, per_machine=1).validate(lambda rank: shards[rank:], tmp_path)
+        assert len(errors) == 2
+        assert all("ranks 1 see other shards than rank 0" in str(error) for error in errors)
+
+    def test_a_manifest_names_its_shards(self, shards, folder, tmp_path, scanned):
+        path = index_corpus(shards, output=folder / "mine.manifest").path
+        scanned.clear()
+        assert Ranks(2, per_machine=2).validate(str(path), None) == (KEYS, [])
+        assert not scanned
+        assert not (folder / "corpus.manifest").exists()
 
 
-def test_as_many_segments_as_an_utterance_is_long(made):
-    corpus = Corpus(made, Filters(min_duration=0.35), per_utterance=None, segment_seconds=0.2)
-    numbers = [Metadata(0.1 + i / 10, 0, "en").n_segments(None, 0.2) for i in range(3, 7)]
-    expected = [f"u00{i}" for i, n in enumerate(numbers, 3) for _ in range(n)]
-    assert [corpus.find(i).key for i in range(corpus.size)] == expected
-    assert corpus.dropped == {"shorter than 0.35 s": 3}
+class TestCommand:
+    @pytest.mark.parametrize("output", ["index", "mine.manifest"])
+    def test_made_beforehand_it_is_all_that_a_training_reads(self, shards, tmp_path, scanned, capsys, output):
+        assert main(["index", *shards, "-o", str(tmp_path / output), "-j", "1"]) == 0
+        assert "6 utterances, 0.0 hours, in 3 shards" in capsys.readouterr().out
+        scanned.clear()
+        named = str(tmp_path / output) if output.endswith("manifest") else shards
+        assert Ranks(2, per_machine=1).validate(named, tmp_path / output) == (KEYS, [])
+        assert not scanned
+
+    def test_it_says_what_is_broken(self, shards, tmp_path, capsys):
+        (tmp_path / "empty.tar").write_bytes(b"")
+        assert main(["index", *shards, str(tmp_path / "empty.tar"), "-o", str(tmp_path / "index"), "-j", "1"]) == 1
+        assert "broken: 1 × tar is damaged (file of zero bytes), as all in" in capsys.readouterr().out
+        assert main(["index", "pipe:cat a.tar"]) == 2
+        assert "only plain tars on a disk have an index" in capsys.readouterr().err
 
 
-def test_a_shard_that_changed_is_no_longer_read(made, shards):
-    corpus = Corpus(made, Filters())
-    shutil.copy(shards[1], shards[0])
-    with pytest.raises(OSError, match="it has changed since the run began"):
-        corpus.read(corpus.find(0))
-    assert corpus.read(corpus.find(3))[:4] == b"fLaC"
+def test_a_shard_that_changed_is_no_longer_read(shards):
+    corpus = Corpus(index_corpus(shards), shards, Filters())
+    files = OpenFiles()
+    os.utime(shards[0], ns=(1, 1))
+    for segment, works in ((corpus.find(0, 0), False), (corpus.find(1, 0), True)):
+        size, modified = segment.version
+
+        def read(segment=segment, size=size, modified=modified):
+            return files.read(segment.shard, segment.offset, segment.size, file_size=size, modified=modified)
+
+        if works:
+            assert read()[:4] == b"fLaC"
+        else:
+            with pytest.raises(OSError, match="it has changed since it was indexed"):
+                read()
+
+
+class TestOpenFiles:
+    @pytest.fixture
+    def files(self, tmp_path):
+        for i in range(5):
+            (tmp_path / f"{i}").write_bytes(bytes(range(100 + i)))
+        return [str(tmp_path / f"{i}") for i in range(5)]
+
+    def read(self, opened, path, offset=3, size=4):
+        status = os.stat(path)
+        return opened.read(path, offset, size, file_size=status.st_size, modified=status.st_mtime_ns)
+
+    @pytest.mark.parametrize("has_pread", [True, False])
+    def test_a_file_is_opened_once(self, files, monkeypatch, has_pread):
+        if not has_pread:
+            monkeypatch.delattr(os, "pread")
+        opened, paths = OpenFiles(size=3), []
+        monkeypatch.setattr(open_files, "open", lambda *a, **k: paths.append(a[0]) or open(*a, **k), False)  # noqa: SIM115
+        for _ in range(3):
+            for path in files[:3]:
+                assert self.read(opened, path) == bytes([3, 4, 5, 6])
+        assert paths == files[:3]
+        self.read(opened, files[3])  # the first is closed for it
+        self.read(opened, files[1])
+        assert paths == files[:4]
+        self.read(opened, files[0])
+        assert paths == [*files[:4], files[0]]
+        opened.close()
+
+    def test_too_many_open_files_are_closed_and_it_goes_on(self, files, monkeypatch):
+        opened, n_open = OpenFiles(), [0]
+
+        def limited(path, *arguments, **options):
+            if n_open[0] == 2:
+                n_open[0] = 0
+                raise OSError(24, "Too many open files")
+            n_open[0] += 1
+            return open(path, *arguments, **options)
+
+        monkeypatch.setattr(open_files, "open", limited, False)
+        assert [self.read(opened, path, 100 + i - 1, 9) for i, path in enumerate(files)] == [
+            bytes([100 + i - 1]) for i in range(5)
+        ]
+        opened.close()
+
+    def test_a_copy_for_another_process_opens_its_own(self, files):
+        opened = OpenFiles()
+        self.read(opened, files[0])
+        assert self.read(pickle.loads(pickle.dumps(opened)), files[0]) == bytes([3, 4, 5, 6])
+        opened.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from esdcodec.dataset.index import shard_index
 from esdcodec.dataset.make_shards import ShardsExist, find_audio, folder_utterances, write_shards
+from esdcodec.dataset.scan import scan_shard
 from esdcodec.dataset.shards import list_shards, streams
 from tests.audio_bytes import encoded, mp3
 from tests.conftest import speech
@@ -58,6 +58,9 @@ class TestListing:
             (corpus / "s3.list").write_text(f"{source}\n")
         with pytest.raises(ValueError, match=r"give pipe:aws s3 cp s3://bucket/a-\{000\.\.003\}\.tar -"):
             list_shards(source if where == "option" else corpus / "s3.list")
+        for other, command in (("gs://b/k.tar", "gcloud storage cat gs"), ("ftp2://h/k.tar", "COMMAND ftp2")):
+            with pytest.raises(ValueError, match=f"give pipe:{command}"):
+                list_shards(other)
         assert list_shards(f"pipe:aws s3 cp {source} -")[3] == "pipe:aws s3 cp s3://bucket/a-003.tar -"
 
     def test_a_list_with_a_missing_shard_names_it(self, corpus):
@@ -102,7 +105,7 @@ def test_a_folder_of_audio_becomes_shards(tmp_path, capsys):
 
 
 def keys(folder):
-    return [shard_index(shard).keys for shard in sorted(folder.glob("shard-*.tar"))]
+    return [list(scan_shard(shard).keys) for shard in sorted(folder.glob("shard-*.tar"))]
 
 
 class TestShardsThatExist:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import esdcodec
 from esdcodec.dataset.filters import Filters
 from esdcodec.dataset.make_shards import Utterance, write_shards
-from esdcodec.dataset.tally import Tally
+from esdcodec.dataset.skip_counts import SkipCounts
 from tests.conftest import PATIENCE, speech
 from tests.corpora import add, broken_members
 
@@ -257,10 +257,10 @@ def test_what_cannot_be_used_is_counted(recipe, tmp_path):
     from recordings import recordings
 
     members, reasons = broken_members()
-    tally = Tally()
-    found = list(recordings(str(add(tmp_path / "x.tar", members)), Filters(min_sample_rate=16000), tally))
+    skip_counts = SkipCounts()
+    found = list(recordings(str(add(tmp_path / "x.tar", members)), Filters(min_sample_rate=16000), skip_counts))
     assert [key for key, _ in found] == ["good"]
-    assert tally.reasons() == Counter(reasons.values())
+    assert skip_counts.reasons() == Counter(reasons.values())
 
 
 def test_quiet_speech_has_the_pitch_of_loud_speech(recipe):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...audio import audio_files
 from ...dataset import tar_stream
-from ...dataset.filters import AUDIO_MEMBERS
+from ...dataset.members import AUDIO
 from ...dataset.shards import ARCHIVES, REMOTE, list_shards
 
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -180,7 +180,7 @@ def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[Uttera
     try:
         for sample in tar_stream.utterances(unit.shard):
             key = str(sample["__key__"])
-            content = next((sample[name] for name in sample if name.lower() in AUDIO_MEMBERS), None)
+            content = next((sample[name] for name in sample if name.lower() in AUDIO), None)
             if content is None:
                 skipped.append((key, "no audio member"))
                 continue

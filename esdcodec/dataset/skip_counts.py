@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .batch import Batch, Skip
+from .batch import Batch, SkippedUtterance
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class TooMuchIsBroken(RuntimeError):
 
 
 @dataclass
-class Tally:
+class SkipCounts:
     """Counts of one process, or with `+` of several.
 
     Of shards that are streamed, `shards` says how many were `read` to their end and how many are `broken`, and the
@@ -32,8 +32,8 @@ class Tally:
     shards: Counter[str] = field(default_factory=Counter)
     n_shards: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
+    def __add__(self, other: "SkipCounts") -> "SkipCounts":
+        return SkipCounts(
             self.used + other.used,
             self.skipped + other.skipped,
             self.converted + other.converted,
@@ -67,15 +67,16 @@ class Tally:
         self.used += len(batch.keys)
         self.converted.update(batch.converted)
         self.shards.update(batch.shards_seen)
-        self.skip(batch.skipped)
+        self.add_skipped(batch.skipped)
 
-    def skip(self, skips: Iterable[Skip]) -> None:
-        for skip in skips:
-            kind = skip.shard, skip.reason
+    def add_skipped(self, utterances: Iterable[SkippedUtterance]) -> None:
+        for skipped in utterances:
+            kind = skipped.shard, skipped.reason
             self.skipped[kind] += 1
             if self.skipped[kind] <= SAID_OF_EACH:
                 more = ", and from now on others like it" if self.skipped[kind] == SAID_OF_EACH else ""
-                log.warning("skipped %s in %s: %s%s", skip.key or "the rest", skip.shard, skip.reason, more)
+                key = skipped.key.encode(errors="backslashreplace").decode()  # a name in a tar may be no UTF-8
+                log.warning("skipped %s in %s: %s%s", key or "the rest", skipped.shard, skipped.reason, more)
 
     def reasons(self) -> Counter[str]:
         """How many were skipped for each reason, over all shards."""

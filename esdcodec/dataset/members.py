@@ -1,0 +1,33 @@
+"""What belongs together in a tar: members of one key, an item (audio, codes) and a json of what is known of it."""
+
+import tarfile
+from collections.abc import Sequence
+
+from ..audio import EXTENSIONS
+from .metadata import LARGEST
+
+_USUAL = ("mp3", "flac", "wav", "ogg", "opus")  # of several items of a key the first of these is taken
+AUDIO = (*_USUAL, *sorted(extension[1:] for extension in EXTENSIONS if extension[1:] not in _USUAL))
+METADATA = "json"
+TWICE = "key occurs twice in its shard"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a member, as WebDataset has them: the name is cut at its first dot, folders belong to it.
+
+    The key of what is hidden is empty.
+    """
+    folder, _, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return f"{folder}/{stem}" if folder and stem else stem, extension.lower()
+
+
+def choose(found: Sequence[str], items: Sequence[str]) -> str | None:
+    """Which of the extensions that a key has is its item; None: it has none."""
+    return next((extension for extension in items if extension in found), None)
+
+
+def read_metadata(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """A json member; of one that is larger than `LARGEST`, one byte more than that."""
+    stream = tar.extractfile(member)
+    return stream.read(LARGEST + 1) if stream else b""
