@@ -403,9 +403,7 @@ class TestLengths:
     def test_every_crop_is_full(self, shard, streamed):
         skip_counts = SkipCounts()
         source = [f"pipe:cat {shard}"] if streamed else [str(shard)]
-        batches = training(
-            source, n=36, length=24000, skip_counts=skip_counts, seed=1
-        )  # at others, g may end in decoded zeros
+        batches = training(source, n=36, length=24000, skip_counts=skip_counts)  # at other seeds some end in zeros
         assert set(keys(batches)) == set("abcdefghi")
         short = [batch.keys[0] for batch in batches if not batch.audio[0, 0, -2400:].any()]  # it ends with zeros
         assert short == []
