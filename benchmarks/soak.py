@@ -1,6 +1,6 @@
 """Two ranks that are killed and pre-empted at random, resumed, and end with the bits of a run that nothing happened to.
 
-    python benchmarks/soak.py [FOLDER] [--times 10] [--steps 40] [--seed 0]
+    python benchmarks/soak.py [FOLDER] [--times 10] [--steps 80] [--seed 0]
 
 Takes some minutes on a CPU. Exits with 1 if anything differs.
 """
@@ -62,8 +62,12 @@ def disturb(process: subprocess.Popen, folder: Path, rng: random.Random) -> str:
         return "nothing"
     kind = rng.choice(["killed", "one rank killed", "pre-empted"])
     pids = ranks(process.pid)
+    if not pids:
+        process.wait(timeout=180)
+        return "nothing"
     if kind == "killed":
-        os.killpg(process.pid, signal.SIGKILL)
+        for pid in (process.pid, *pids):  # the ranks have sessions of their own
+            os.kill(pid, signal.SIGKILL)
     elif kind == "one rank killed":
         os.kill(rng.choice(pids), signal.SIGKILL)
     else:
@@ -86,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--times", type=int, default=10, help="that something happens (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -100,10 +104,11 @@ def main() -> None:
         while True:
             process = start(shards, folder / "disturbed", args.steps, folder / "log")
             if len(happened) < args.times:
-                happened.append(disturb(process, folder / "disturbed", rng))
-                print(f"{happened[-1]} at step {last_step(folder / 'disturbed')}", flush=True)
-                if happened[-1] == "nothing":
+                kind = disturb(process, folder / "disturbed", rng)
+                if kind == "nothing":  # it was done before
                     break
+                happened.append(kind)
+                print(f"{kind} at step {last_step(folder / 'disturbed')}", flush=True)
             else:
                 process.wait()
                 break
