@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .options import UsageError
-from .parsing import Command, Commands
+from .parsing import Command, Commands, add_command
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
 Beside a file NAME.wav may lie NAME.txt, with what is said in it, or NAME.json with "text", "language" and "speaker".
 Without a text, WER is of what a recogniser hears in the original."""
-EXAMPLES = """examples:
+EXAMPLES = """\
   esdcodec evaluate speech/                                       the bundled model at 1, 3, 8 and 12 codebooks
   esdcodec evaluate speech/ --model 25hz_v1 --n-quantizers 3      the published one at 0.85 kbps
   esdcodec evaluate speech/ --peers codec2-1300 opus-6k           beside programs that are installed
@@ -31,21 +31,14 @@ stay there, and are in no table but their own."""
 
 
 def add_parser(commands: Commands[Command]) -> None:
-    command = commands.add_parser(
-        "evaluate",
-        help="score codecs on a folder of speech",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
+    command = add_command(commands, "evaluate", "score codecs on a folder of speech", EXAMPLES, start)
+    command.description = DESCRIPTION
     command.add_argument("folder", type=Path)
-    command.add_argument(
-        "--model", default="25hz_nano", help="name, folder, file, Hub id, or none (default: %(default)s)"
-    )
+    command.add_argument("--model", default="25hz_nano", help="name, folder, file, Hub id, or none")
     command.add_argument(
         "-n", "--n-quantizers", type=int, nargs="+", default=[], help="(default: those of 1 3 8 12 that the model has)"
     )
-    command.add_argument("--device", default="cpu", help="for the model (default: %(default)s)")
+    command.add_argument("--device", default="cpu", help="for the model")
     for option, metavar, dest, text in (
         ("--peers", "NAME", "peers", "ready-made: opus-6k, codec2-1300, …"),
         ("--decoded", "NAME=FOLDER", "decoded", "files of another codec, called as the originals"),
@@ -60,13 +53,12 @@ def add_parser(commands: Commands[Command]) -> None:
     command.add_argument("--metrics", nargs="+", help="(default: all whose packages are installed)")
     command.add_argument("--language", help="of the speech, such as en (default: NAME.json's, or what is heard)")
     command.add_argument("--by", choices=("folder", "speaker"), help="also the mean of each group, and the worst")
-    command.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    command.add_argument("--jobs", type=int, default=1, help="processes")
     command.add_argument("--keep", action="store_true", help="keep the decoded files, below --output/decoded")
     command.add_argument(
         "--html", action="store_true", help="also write report.html, to look at and to listen (with --keep)"
     )
-    command.add_argument("--output", type=Path, default=Path("evaluation"), help="folder (default: %(default)s)")
-    command.set_defaults(start=start)
+    command.add_argument("--output", type=Path, default=Path("evaluation"), help="folder")
 
 
 @dataclass(frozen=True)

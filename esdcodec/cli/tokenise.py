@@ -12,7 +12,7 @@ from .parsing import Command, Commands, add_command
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from ..infer.tokenise import Manifest, Summary, TokeniseSettings, Unit
+    from ..infer.tokenise import ShardManifest, Summary, TokeniseSettings, Unit
 
 EXAMPLES = """  esdcodec tokenise data.list -o tokens -n 3 --jobs 2     tar shards, as the trainer takes them
   esdcodec tokenise speech/ -o tokens                     a folder of audio, in groups of 1,000
@@ -95,7 +95,7 @@ def run(settings: CorpusSettings) -> int:
     hours = 0.0
     with tqdm(unit="shard", disable=settings.json or not sys.stderr.isatty()) as bar:
 
-        def report(unit: "Unit", result: "Manifest | Exception", n_units: int) -> None:
+        def report(unit: "Unit", result: "ShardManifest | Exception", n_units: int) -> None:
             nonlocal hours
             bar.total = n_units
             if not isinstance(result, Exception):
@@ -114,14 +114,14 @@ def run(settings: CorpusSettings) -> int:
     return 0 if summary.complete else 1
 
 
-def _shard(result: "Manifest | Exception") -> dict[str, object]:
+def _shard(result: "ShardManifest | Exception") -> dict[str, object]:
     if isinstance(result, Exception):
         return {"error": str(result)}
     about = asdict(result)
     return {name: about[name] for name in ("utterances", "seconds", "frames", "bytes", "skipped")}
 
 
-def _line(result: "Manifest | Exception") -> str:
+def _line(result: "ShardManifest | Exception") -> str:
     if isinstance(result, Exception):
         return f"failed: {result}"
     skipped = "".join(f", {n} skipped ({reason})" for reason, n in result.reasons.items())

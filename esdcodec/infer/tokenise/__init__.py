@@ -4,6 +4,6 @@ from .run import Summary, tokenise
 from .settings import TokeniseSettings
 from .sources import Unit
 from .verify import verify
-from .work import Manifest
+from .work import ShardManifest
 
-__all__ = ["Manifest", "Summary", "TokeniseSettings", "Unit", "tokenise", "verify"]
+__all__ = ["ShardManifest", "Summary", "TokeniseSettings", "Unit", "tokenise", "verify"]

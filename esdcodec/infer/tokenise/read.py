@@ -14,14 +14,14 @@ import numpy as np
 from ...audio import AudioFileError, Waveform, opened, resample
 from ...loudness import LoudnessMeter
 from .settings import TokeniseSettings
-from .sources import Utterance
+from .sources import SpeechItem
 
 
 @dataclass(frozen=True)
 class Recording:
     """An utterance that can be coded."""
 
-    utterance: Utterance
+    utterance: SpeechItem
     seconds: float
     gain_db: float
     waveform: Waveform | None  # [T] at the codec's rate, with its gain; None: too long, read it by `blocks_of`
@@ -31,12 +31,12 @@ class Recording:
 class Unreadable:
     """An utterance that cannot be coded, and why."""
 
-    utterance: Utterance
+    utterance: SpeechItem
     reason: str
 
 
 def read_ahead(
-    utterances: Iterable[Utterance], sample_rate: int, settings: TokeniseSettings
+    utterances: Iterable[SpeechItem], sample_rate: int, settings: TokeniseSettings
 ) -> Generator[Recording | Unreadable, None, None]:
     """Recordings in the order of the utterances; threads are at most a few utterances ahead."""
     waiting: deque[Future[Recording | Unreadable]] = deque()
@@ -53,7 +53,7 @@ def read_ahead(
             threads.shutdown(cancel_futures=True)
 
 
-def read_utterance(utterance: Utterance, sample_rate: int, settings: TokeniseSettings) -> Recording | Unreadable:
+def read_utterance(utterance: SpeechItem, sample_rate: int, settings: TokeniseSettings) -> Recording | Unreadable:
     """One utterance at `sample_rate`; whatever goes wrong with it is its own."""
     try:
         meter, n_samples, kept = None, 0, []
@@ -84,7 +84,7 @@ def read_utterance(utterance: Utterance, sample_rate: int, settings: TokeniseSet
 
 
 @contextmanager
-def blocks_of(utterance: Utterance) -> Iterator[tuple[int, Iterator[Waveform]]]:
+def blocks_of(utterance: SpeechItem) -> Iterator[tuple[int, Iterator[Waveform]]]:
     """The rate of an utterance and its samples as mono blocks; of a part of a recording only that part.
 
     What is missing or damaged within makes it unusable.

@@ -14,7 +14,7 @@ from ...codec import ESDCodec, load
 from ...processes import in_processes
 from .settings import TokeniseSettings
 from .sources import Unit, find_units
-from .work import FORMAT, Manifest, manifest_file, relevant, tokenise_unit
+from .work import FORMAT, ShardManifest, manifest_file, relevant, tokenise_unit
 
 RANKS = (  # of SLURM's arrays, torchrun, and Kubernetes' indexed jobs: this one's number, and how many there are
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -42,7 +42,7 @@ class Summary:
         return not self.failed and not self.skipped
 
 
-Report = Callable[[Unit, "Manifest | Exception", int], None]
+Report = Callable[[Unit, "ShardManifest | Exception", int], None]
 
 
 def part_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -135,7 +135,7 @@ class Worker:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def run(self, unit: Unit) -> tuple[Manifest, float]:
+    def run(self, unit: Unit) -> tuple[ShardManifest, float]:
         return tokenise_unit(self.codec, unit, self.settings, self.output)
 
 
@@ -148,13 +148,13 @@ def _start(settings: TokeniseSettings, output: Path, threads: int | None) -> Non
     _worker.start()
 
 
-def _work(unit: Unit) -> tuple[Manifest, float]:
+def _work(unit: Unit) -> tuple[ShardManifest, float]:
     return _worker.run(unit)
 
 
 def _results(
     worker: Worker, units: Sequence[Unit], jobs: int
-) -> Iterator[tuple[Unit, tuple[Manifest, float] | Exception]]:
+) -> Iterator[tuple[Unit, tuple[ShardManifest, float] | Exception]]:
     if jobs > 1:
         yield from in_processes(jobs, _work, units, _start, worker.settings, worker.output, worker.threads)
         return

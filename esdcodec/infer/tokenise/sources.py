@@ -19,7 +19,7 @@ TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
-class Utterance:
+class SpeechItem:
     """A recording, or a part of one, and what is known of it."""
 
     key: str
@@ -35,7 +35,7 @@ class Unit:
 
     name: str  # path below the output folder, without extension
     shard: str | None = None
-    utterances: tuple[Utterance, ...] = ()
+    utterances: tuple[SpeechItem, ...] = ()
 
     @property
     def source(self) -> str:
@@ -44,14 +44,14 @@ class Unit:
 
 
 @dataclass
-class Corpus:
+class FoundUnits:
     """Units in a fixed order, and what was found beside them and left out."""
 
     units: list[Unit] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # a line for each reason
 
 
-def find_units(sources: Sequence[str | Path], group_size: int) -> Corpus:
+def find_units(sources: Sequence[str | Path], group_size: int) -> FoundUnits:
     """Units of tar shards (list, glob, folder, brace, URL), folders of audio, and tables with a `path` column.
 
     Shards keep their path below the folder that all have in common, so that equal names do not collide. Folders and
@@ -61,7 +61,7 @@ def find_units(sources: Sequence[str | Path], group_size: int) -> Corpus:
         FileNotFoundError: a source is not there, or holds nothing to tokenise.
         ValueError: a table has no `path` column, or two units have one name.
     """
-    corpus = Corpus()
+    corpus = FoundUnits()
     shards: list[str] = []
     for source in sources:
         path = Path(source)
@@ -110,13 +110,13 @@ def _path_of(shard: str) -> PurePosixPath:
     return path.with_name(path.name.removesuffix(extension))
 
 
-def _groups(utterances: Iterable[Utterance], name: str, size: int) -> list[Unit]:
+def _groups(utterances: Iterable[SpeechItem], name: str, size: int) -> list[Unit]:
     everything = list(utterances)
     pieces = [everything[i : i + size] for i in range(0, len(everything), size)]
     return [Unit(f"{name}-{i:06d}", None, tuple(piece)) for i, piece in enumerate(pieces)]
 
 
-def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
+def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[SpeechItem]:
     """Files of a folder; a file `NAME.txt` or `NAME.json` beside one is its text or its metadata."""
     taken: set[str] = set()
     for file in files:
@@ -127,10 +127,10 @@ def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[Utterance]:
             metadata |= json.loads(known.read_text(encoding="utf-8"))
         if text.is_file() and "text" not in metadata:
             metadata["text"] = text.read_text(encoding="utf-8").strip()
-        yield Utterance(key, file, metadata)
+        yield SpeechItem(key, file, metadata)
 
 
-def _of_table(table: Path) -> Iterator[Utterance]:
+def _of_table(table: Path) -> Iterator[SpeechItem]:
     taken: set[str] = set()
     for number, row in enumerate(_rows(table)):
         if not row.get("path"):
@@ -139,7 +139,7 @@ def _of_table(table: Path) -> Iterator[Utterance]:
         stem = str(row.get("id") or PurePosixPath(path).with_suffix(""))
         key = _free_key(stem if start in (None, "") else f"{stem}-{float(start):.2f}", taken)
         metadata = {name: value for name, value in row.items() if value not in (None, "")}
-        yield Utterance(key, table.parent / path, metadata, float(start or 0), float(end) if end else None)
+        yield SpeechItem(key, table.parent / path, metadata, float(start or 0), float(end) if end else None)
 
 
 def _rows(table: Path) -> Iterator[dict[str, Any]]:
@@ -167,7 +167,7 @@ def _free_key(name: str, taken: set[str]) -> str:
     return key
 
 
-def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[Utterance]:
+def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[SpeechItem]:
     """The utterances of a unit, in its order; what has no audio goes to `skipped` as key and reason.
 
     Raises:
@@ -191,7 +191,7 @@ def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[Uttera
             except (ValueError, RecursionError):
                 skipped.append((key, "json member is damaged"))
                 continue
-            yield Utterance(key, content, metadata)
+            yield SpeechItem(key, content, metadata)
     except tar_stream.ShardBroken as error:
         if unit.shard.startswith(REMOTE) or not Path(unit.shard).is_file():
             raise

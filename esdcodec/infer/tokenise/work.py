@@ -25,7 +25,7 @@ FORMAT = "esdcodec-tokens-1"
 
 
 @dataclass
-class Manifest:
+class ShardManifest:
     """What an output shard holds; written last, so a shard without one is not finished."""
 
     source: str
@@ -47,7 +47,7 @@ class Manifest:
         return Counter(reason for _, reason in self.skipped)
 
 
-def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, output: Path) -> tuple[Manifest, float]:
+def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, output: Path) -> tuple[ShardManifest, float]:
     """Write the codes of a unit below `output`, and then its manifest. Returns it and the seconds in the network.
 
     What goes through the network together depends on the unit and the settings alone.
@@ -57,7 +57,7 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
     """
     n = settings.n_quantizers or codec.n_codebooks
     counts = [np.zeros(size, np.int64) for size in codec.codebook_sizes[:n]]
-    manifest = Manifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n))
+    manifest = ShardManifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n))
     target = output / f"{unit.name}{WRITERS[settings.format].suffix}"
     spent = 0.0
     with whole_file(target) as stream:
@@ -105,7 +105,7 @@ def relevant(settings: TokeniseSettings, n_quantizers: int) -> dict[str, Any]:
     return {"n_quantizers": n_quantizers, **{name: getattr(settings, name) for name in kept}}
 
 
-def _metadata(recording: Recording, codes: NDArray[np.uint16], manifest: Manifest) -> dict[str, Any]:
+def _metadata(recording: Recording, codes: NDArray[np.uint16], manifest: ShardManifest) -> dict[str, Any]:
     return dict(recording.utterance.metadata) | {
         "frames": codes.shape[1],
         "n_quantizers": codes.shape[0],
