@@ -20,6 +20,7 @@ from .scan import ShardEntries, scan_shard
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, int], None]  # shards that are done, of how many, and the utterances in them
+PER_PROCESS = 8  # shards at least, as a process takes seconds to start
 PUBLISH_EVERY = 600.0  # seconds: what a killed index loses
 
 
@@ -88,7 +89,8 @@ def _scan(
 
 
 def _scanned(shards: Sequence[str], items: Sequence[str], processes: int) -> Iterator[ShardEntries]:
-    if min(processes, len(shards)) < 2:
+    processes = min(processes, len(shards) // PER_PROCESS)
+    if processes < 2:
         yield from (scan_shard(shard, items) for shard in shards)
         return
     with closing(in_processes(processes, partial(scan_shard, items=items), shards, _nothing)) as results:

@@ -144,7 +144,8 @@ class TestMadeOnce:
         index_corpus(shards, progress=lambda *numbers: told.append(numbers))
         assert told == [(1, 3, 2), (2, 3, 4), (3, 3, 6)]
 
-    def test_several_processes(self, shards):
+    def test_several_processes(self, shards, monkeypatch):
+        monkeypatch.setattr(index, "PER_PROCESS", 1)
         assert keys(index_corpus(shards, processes=2), shards) == KEYS
 
 
