@@ -93,7 +93,8 @@ def _supervised(
             worker.process.terminate()  # it tidies up
         for worker in workers:
             worker.process.join(GRACE)
-            worker.process.kill()
+            if worker.process.is_alive():
+                worker.process.kill()
             worker.end()
 
 

@@ -1,5 +1,6 @@
 """Being told to stop: a command ends and tidies up; a training run saves first; its workers leave that to it."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -86,10 +87,19 @@ class Interruption:
 
 
 def leave_to_the_parent() -> None:
-    """Ignore, in a worker process, signals that are not the parent's.
+    """Ignore, in a worker process, signals that are not the parent's, and end when the parent has ended.
 
-    A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved.
+    A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved. A trainer
+    that is killed tells nobody.
     """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
     numbers = {signal.SIGINT, *PREEMPTION}
     if not hasattr(signal, "sigwaitinfo"):
         # macOS does not say who sent a signal, and Windows sends none between processes: the worker ends when the

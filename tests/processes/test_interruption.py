@@ -57,3 +57,24 @@ def test_a_worker_without_sigwaitinfo_outlives_a_preemption(monkeypatch):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+KILLED = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from esdcodec.processes import leave_to_the_parent
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=leave_to_the_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(1000)
+"""
+
+
+def test_a_worker_ends_with_a_parent_that_was_killed(tmp_path):
+    """It holds the parent's output, so whoever reads that would wait for ever."""
+    (tmp_path / "killed.py").write_text(KILLED)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], stdout=subprocess.PIPE, text=True)
+    assert int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate(timeout=300)
