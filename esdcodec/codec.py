@@ -199,26 +199,45 @@ class ESDCodec(InferenceNetwork):
         *,
         n_quantizers: int | None = None,
         gain_db: float = 0.0,
+        look_ahead_ms: float | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
         batch_seconds: float | None = None,
     ) -> StreamEncoder:
         """For audio that comes in pieces, at `sample_rate` Hz (default: the model's): `push` each, then `finish`.
 
-        All pieces get the gain that is given here, as by `encode`.
+        All pieces get the gain that is given here, as by `encode`. The layers keep what they need of the past, so that
+        a piece costs its own frames. Pieces longer than `chunk_seconds` are cut; with `batch_seconds` the cuts go
+        through together, which costs the context that `encode` needs.
 
-        Codes come as soon as the context allows, `look_ahead_ms` after their frame. Every call runs the network over
-        the context anew, so pieces of a second cost much less than pieces of a frame.
+        Args:
+            look_ahead_ms: time that a frame waits for after its end. Default: all that its codes depend on, which are
+                then those of `encode`. With less, codes come earlier, as if the audio ended there: whole frames of it
+                are spread over the encoder and the semantic decoder, and the stream's own `look_ahead_ms` tells their
+                sum. Each frame then costs the layers' unfinished frames once more.
         """
         chunks = self._chunks(chunk_seconds, batch_seconds)
-        return StreamEncoder(self, sample_rate, n_quantizers, check_gain(gain_db), **chunks)
+        return StreamEncoder(
+            self, sample_rate, n_quantizers, check_gain(gain_db), look_ahead_ms=look_ahead_ms, **chunks
+        )
 
     def stream_decoder(
-        self, *, gain_db: float = 0.0, chunk_seconds: float = CHUNK_SECONDS, batch_seconds: float | None = None
+        self,
+        *,
+        gain_db: float = 0.0,
+        look_ahead_ms: float | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+        batch_seconds: float | None = None,
     ) -> StreamDecoder:
-        """For codes that come in pieces: `push` each, then `finish`. Samples come as soon as the context allows."""
-        return StreamDecoder(self, check_gain(gain_db), **self._chunks(chunk_seconds, batch_seconds))
+        """For codes that come in pieces: `push` each, then `finish`.
 
-    def _chunks(self, chunk_seconds: float, batch_seconds: float | None) -> dict[str, int]:
+        Args:
+            look_ahead_ms: as `stream_encoder` takes it, for the semantic decoder, the condition network and the
+                decoder. Default: all that a frame depends on.
+        """
+        chunks = self._chunks(chunk_seconds, batch_seconds)
+        return StreamDecoder(self, check_gain(gain_db), look_ahead_ms=look_ahead_ms, **chunks)
+
+    def _chunks(self, chunk_seconds: float, batch_seconds: float | None) -> dict[str, Any]:
         """Frames of a chunk, and chunks of a batch."""
         if not chunk_seconds > 0 or not (batch_seconds is None or batch_seconds > 0):
             raise ValueError(f"chunk_seconds={chunk_seconds} and batch_seconds={batch_seconds} must be positive")

@@ -1,25 +1,94 @@
 """Audio and codes that come in pieces."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .audio import Resampler
 from .model_codec.checks import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
-from .model_codec.chunking import Pipeline, decoding, encoding, framed, unframed
+from .model_codec.chunking import Pipeline, decoding, encoding
 from .model_codec.inference_network import InferenceNetwork
+from .model_codec.look_ahead import DECODER_WEIGHTS, ENCODER_WEIGHTS, EarlyDecoder, EarlyEncoder, spread
+from .model_codec.streaming import Piece, State, StreamingNetwork, joined
+
+Coder = Callable[[Piece, State, bool], Piece]
 
 
 class _Stream:
-    """Look-ahead and end of a stream, whichever way it goes."""
+    """Past, look-ahead and end of a stream, whichever way it goes.
 
-    def __init__(self, codec: InferenceNetwork, pipeline: Pipeline) -> None:
-        self.codec, self.pipeline = codec, pipeline
-        self.finished = False
+    It runs the streaming form. A network that has none, with parts that are compiled, hooked or of another type, and
+    chunks that are to go through in batches, are run over windows with their context.
+
+    Args:
+        exact: look-aheads in frames of the whole and of its steps, by the streaming form.
+    """
+
+    def __init__(self, codec: InferenceNetwork, chunk_frames: int, batch: int, look_ahead_ms: float | None) -> None:
+        self.codec, self.chunk_frames = codec, chunk_frames
+        self.state, self.finished = State(), False
+        self._made: tuple[StreamingNetwork, Coder] | None = None
+        self.look_aheads: tuple[int, ...] | None = None  # frames, of each step; None: exact
+        try:
+            exact, of_steps = self._exact_look_aheads(codec.streaming_form())
+            self.pipeline = None if batch == 1 else self._windows(chunk_frames, batch, None)
+        except TypeError:
+            self.pipeline = self._windows(chunk_frames, batch, None)
+            exact, of_steps = self.pipeline.look_ahead, [s.context.right for s in self.pipeline.stages]
+        self.look_ahead = exact if self.pipeline is None else self.pipeline.look_ahead
+        frames = self.look_ahead if look_ahead_ms is None else self._frames(look_ahead_ms)
+        if frames < self.look_ahead:
+            self.look_ahead, self.look_aheads = frames, spread(frames, self._weights(), of_steps)
+            if self.pipeline is not None:
+                self.pipeline = self._windows(1, 1, self.look_aheads)
+
+    def _frames(self, look_ahead_ms: float) -> int:
+        if not look_ahead_ms >= 0:
+            raise ValueError(f"look_ahead_ms={look_ahead_ms} must be 0 or more; leave it out for exact values")
+        return int(min(look_ahead_ms, 1e9) * self.codec.frame_rate / 1000 + 1e-6)
 
     @property
     def look_ahead_ms(self) -> float:
-        """Milliseconds that must follow the end of a frame before its values are known."""
-        return 1000 * self.pipeline.look_ahead / self.codec.frame_rate
+        """Milliseconds that must follow the end of a frame before its values are given."""
+        return 1000 * self.look_ahead / self.codec.frame_rate
+
+    def _exact_look_aheads(self, network: StreamingNetwork) -> tuple[int, Sequence[int]]:
+        """Frames of look-ahead, of the whole and of each step."""
+        raise NotImplementedError
+
+    def _weights(self) -> Sequence[int]:
+        """What a smaller look-ahead is spread by."""
+        raise NotImplementedError
+
+    def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
+        raise NotImplementedError
+
+    def _coder(self, network: StreamingNetwork) -> Coder:
+        raise NotImplementedError
+
+    @property
+    def coder(self) -> Coder:
+        """What codes pieces, with the weights that the codec has now."""
+        network = self.codec.streaming_form()
+        if self._made is None or self._made[0] is not network:
+            self._made = network, self._coder(network)
+        return self._made[1]
+
+    @torch.no_grad()
+    def _run(self, frames: Piece, last: bool) -> Piece:
+        """What is known after more frames ``[B, L, C]``."""
+        if self.pipeline is not None:
+            output = self.pipeline.push(
+                self.codec.inference_form(), None if frames is None else frames.transpose(1, 2), last
+            )
+            return None if output is None else output.transpose(1, 2)
+        parts: Sequence[Piece] = [None] if frames is None else frames.split(self.chunk_frames, dim=1)
+        coder = self.coder
+        return joined(*(coder(part, self.state, last and i == len(parts) - 1) for i, part in enumerate(parts)))
 
     def _check_open(self) -> None:
         if self.finished:
@@ -43,16 +112,17 @@ class StreamEncoder(_Stream):
         gain: float,
         chunk_frames: int,
         batch: int,
+        look_ahead_ms: float | None = None,
     ) -> None:
         self.gain = gain  # a factor
         self.n_quantizers = check_n_quantizers(n_quantizers, codec.n_codebooks)
-        super().__init__(codec, encoding(codec, self.n_quantizers, chunk_frames=chunk_frames, batch=batch))
+        super().__init__(codec, chunk_frames, batch, look_ahead_ms)
         rate = check_sample_rate(sample_rate, codec.sample_rate)
         self.resampler = None if rate == codec.sample_rate else Resampler(rate, codec.sample_rate)
         self.pending: Tensor | None = None  # samples that do not fill a frame yet
 
     def push(self, audio: Audio) -> Tensor:
-        """The codes ``[B, n_quantizers, L]`` whose context is complete after the next piece, L ≥ 0.
+        """The codes ``[B, n_quantizers, L]`` that are known after the next piece, L ≥ 0.
 
         Args:
             audio: ``[T]``, ``[B, T]`` or ``[B, 1, T]`` as `ESDCodec.encode` takes it, any T ≥ 1, B the same for all
@@ -61,16 +131,7 @@ class StreamEncoder(_Stream):
         Raises:
             ValueError: the piece is not what is said above, or the stream is finished.
         """
-        self._check_open()
-        audio = check_audio(audio, self.codec.device)
-        if self.pending is not None and self.pending.shape[0] != audio.shape[0]:
-            raise ValueError(f"this piece has {audio.shape[0]} items, those before it {self.pending.shape[0]}")
-        if self.resampler is not None:
-            if audio.shape[0] > 1:
-                raise ValueError("a stream that is resampled takes one item: make a stream for each")
-            resampled = self.resampler.push(audio[0, 0].cpu().numpy())
-            audio = torch.from_numpy(resampled).to(audio.device)[None, None]
-        return self._push(audio, last=False)
+        return self._given(self._run(self._frames_of(audio), last=False))
 
     def finish(self) -> Tensor:
         """The codes that were waiting for what follows; zeros complete the last frame.
@@ -83,46 +144,76 @@ class StreamEncoder(_Stream):
         rest = self.pending.new_zeros(*self.pending.shape[:2], 0)
         if self.resampler is not None:
             rest = torch.from_numpy(self.resampler.finish()).to(rest.device)[None, None]
-        return self._push(rest, last=True)
+        return self._given(self._run(self._framed(rest, last=True), last=True))
 
-    @torch.no_grad()
-    def _push(self, audio: Tensor, last: bool) -> Tensor:
+    def _frames_of(self, audio: Audio) -> Piece:
+        """The frames ``[B, L, hop_length]`` that the next piece completes."""
+        self._check_open()
+        audio = check_audio(audio, self.codec.device)
+        if self.pending is not None and self.pending.shape[0] != audio.shape[0]:
+            raise ValueError(f"this piece has {audio.shape[0]} items, those before it {self.pending.shape[0]}")
+        if self.resampler is not None:
+            if audio.shape[0] > 1:
+                raise ValueError("a stream that is resampled takes one item: make a stream for each")
+            resampled = self.resampler.push(audio[0, 0].cpu().numpy())
+            audio = torch.from_numpy(resampled).to(audio.device)[None, None]
+        return self._framed(audio, last=False)
+
+    def _framed(self, audio: Tensor, last: bool) -> Piece:
         if self.pending is not None:
             audio = torch.cat([self.pending, audio], dim=-1)
         hop = self.codec.hop_length
         whole = audio.shape[-1] if last else audio.shape[-1] // hop * hop
-        self.pending = audio[..., whole:].clone()
-        audio = torch.nn.functional.pad(audio[..., :whole], (0, -whole % hop))
-        frames = framed(audio, hop) * self.gain if whole else None
-        codes = self.pipeline.push(self.codec.inference_form(), frames, last)
+        self.pending = audio[..., whole:].detach().clone()
+        audio = torch.nn.functional.pad(audio[..., :whole].detach(), (0, -whole % hop))
+        return audio.view(audio.shape[0], -1, hop) * self.gain if whole else None
+
+    def _given(self, codes: Piece) -> Tensor:
         if codes is None:
-            return torch.empty(audio.shape[0], self.n_quantizers, 0, dtype=torch.int64, device=audio.device)
-        return codes
+            assert self.pending is not None
+            shape = self.pending.shape[0], self.n_quantizers, 0
+            return torch.empty(shape, dtype=torch.int64, device=self.codec.device)
+        return codes.transpose(1, 2)
+
+    def _exact_look_aheads(self, network: StreamingNetwork) -> tuple[int, Sequence[int]]:
+        of_steps = network.encoder_look_aheads(self.n_quantizers)
+        return sum(of_steps), of_steps
+
+    def _weights(self) -> Sequence[int]:
+        return ENCODER_WEIGHTS
+
+    def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
+        options: dict[str, Any] = {} if look_aheads is None else {"look_aheads": look_aheads}
+        return encoding(self.codec, self.n_quantizers, chunk_frames=chunk_frames, batch=batch, **options)
+
+    def _coder(self, network: StreamingNetwork) -> Coder:
+        if self.look_aheads is not None:
+            return EarlyEncoder(network, self.n_quantizers, self.look_aheads)
+        return lambda frames, state, last: network.encode(frames, state, last, n_quantizers=self.n_quantizers)
 
 
 class StreamDecoder(_Stream):
     """Decodes codes that come in pieces; made by `ESDCodec.stream_decoder`. The samples are those of `decode`."""
 
-    def __init__(self, codec: InferenceNetwork, gain: float, chunk_frames: int, batch: int) -> None:
+    def __init__(
+        self,
+        codec: InferenceNetwork,
+        gain: float,
+        chunk_frames: int,
+        batch: int,
+        look_ahead_ms: float | None = None,
+    ) -> None:
         self.gain = gain  # a factor
-        super().__init__(codec, decoding(codec, chunk_frames=chunk_frames, batch=batch))
+        super().__init__(codec, chunk_frames, batch, look_ahead_ms)
         self.shape: tuple[int, int] | None = None  # items and codebooks
 
     def push(self, codes: Tensor) -> Tensor:
-        """The audio ``[B, 1, T]`` whose context is complete after the next codes ``[B, n, L]``, T ≥ 0.
+        """The audio ``[B, 1, T]`` that is known after the next codes ``[B, n, L]``, T ≥ 0.
 
         Raises:
             ValueError: these are no codes of this model, or not shaped like those before, or the stream is finished.
         """
-        self._check_open()
-        codes, frames = check_codes(codes, self.codec.codebook_sizes, self.codec.device)
-        if min(frames) < codes.shape[-1]:
-            raise ValueError("codes of a stream have no padding: make a stream for each item")
-        shape = (codes.shape[0], codes.shape[1])
-        if self.shape not in (None, shape):
-            raise ValueError(f"codes [B, n] = {list(shape)} in this piece, {list(self.shape or ())} before")
-        self.shape = shape
-        return self._push(codes, last=False)
+        return self._given(self._run(self._frames_of(codes), last=False))
 
     def finish(self) -> Tensor:
         """The audio that was waiting for what follows.
@@ -131,12 +222,73 @@ class StreamDecoder(_Stream):
             ValueError: nothing was pushed, or the stream is finished.
         """
         self._close(self.shape is not None, "decode")
-        return self._push(None, last=True)
+        return self._given(self._run(None, last=True))
 
-    @torch.no_grad()
-    def _push(self, codes: Tensor | None, last: bool) -> Tensor:
-        frames = self.pipeline.push(self.codec.inference_form(), codes, last)
-        if frames is None:
+    def _frames_of(self, codes: Tensor) -> Piece:
+        self._check_open()
+        codes, frames = check_codes(codes, self.codec.codebook_sizes, self.codec.device)
+        if min(frames) < codes.shape[-1]:
+            raise ValueError("codes of a stream have no padding: make a stream for each item")
+        shape = (codes.shape[0], codes.shape[1])
+        if self.shape not in (None, shape):
+            raise ValueError(f"codes [B, n] = {list(shape)} in this piece, {list(self.shape or ())} before")
+        self.shape = shape
+        return codes.transpose(1, 2)
+
+    def _given(self, audio: Piece) -> Tensor:
+        if audio is None:
             assert self.shape is not None
             return torch.empty(self.shape[0], 1, 0, dtype=torch.float32, device=self.codec.device)
-        return unframed(frames) / self.gain
+        return audio.reshape(audio.shape[0], 1, -1) / self.gain
+
+    def _exact_look_aheads(self, network: StreamingNetwork) -> tuple[int, Sequence[int]]:
+        return network.decoder_look_ahead(), network.decoder_look_aheads()
+
+    def _weights(self) -> Sequence[int]:
+        return DECODER_WEIGHTS
+
+    def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
+        options: dict[str, Any] = {} if look_aheads is None else {"look_aheads": look_aheads}
+        return decoding(self.codec, chunk_frames=chunk_frames, batch=batch, **options)
+
+    def _coder(self, network: StreamingNetwork) -> Coder:
+        return network.decode if self.look_aheads is None else EarlyDecoder(network, self.look_aheads)
+
+
+def push_together(streams: Sequence[StreamEncoder | StreamDecoder], pieces: Sequence[Any]) -> list[Tensor]:
+    """`push` of a piece for each of many streams, with those that are at the same point as one batch.
+
+    Streams may begin, pause and finish at any time; each gets the values that it gets alone.
+
+    Raises:
+        ValueError: as `push`, before any stream has taken its piece where the pieces are not as many as the streams.
+    """
+    if len(streams) != len(pieces) or len(set(map(id, streams))) != len(streams):
+        raise ValueError(f"{len(pieces)} pieces for {len(streams)} streams: give one for each, and each stream once")
+    frames = [stream._frames_of(piece) for stream, piece in zip(streams, pieces)]
+    outputs: list[Piece] = [None] * len(streams)
+    groups: dict[object, list[int]] = {}
+    for i, (stream, piece) in enumerate(zip(streams, frames)):
+        if stream.pipeline is not None or piece is None or piece.shape[1] > stream.chunk_frames:
+            groups[i] = [i]
+            continue
+        how = (type(stream), id(stream.codec), stream.look_aheads, getattr(stream, "n_quantizers", None))
+        groups.setdefault((*how, piece.shape[1:], stream.state.point), []).append(i)
+    for members in groups.values():
+        if len(members) == 1:
+            outputs[members[0]] = streams[members[0]]._run(frames[members[0]], last=False)
+            continue
+        for i, output in zip(members, _as_batch([streams[i] for i in members], [frames[i] for i in members])):
+            outputs[i] = output
+    return [stream._given(output) for stream, output in zip(streams, outputs)]
+
+
+@torch.no_grad()
+def _as_batch(streams: Sequence[_Stream], frames: Sequence[Piece]) -> Sequence[Piece]:
+    there = [each for each in frames if each is not None]
+    sizes = [each.shape[0] for each in there]
+    state = State.join([stream.state for stream in streams])
+    output = streams[0].coder(torch.cat(there), state, False)
+    for stream, own in zip(streams, state.split(sizes)):
+        stream.state = own
+    return [None] * len(streams) if output is None else output.split(sizes)

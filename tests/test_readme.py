@@ -53,7 +53,7 @@ def test_the_examples_of_the_python_page_run_and_their_shapes_are_true():
     assert torch.cat(namespace["codes"], dim=-1).shape == (1, 1, 25)
     assert namespace["stream"].look_ahead_ms == 320
     assert namespace["codec"].stream_encoder().look_ahead_ms == 680
-    assert namespace["codec"].stream_decoder().look_ahead_ms == 1720
+    assert namespace["codec"].stream_decoder().look_ahead_ms == 1600
 
 
 def test_the_example_of_the_tokens_page_runs():

@@ -5,11 +5,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+import esdcodec
 from esdcodec import ESDCodec
 from esdcodec.audio import resample
-from esdcodec.model_codec.chunking import Stage, decoding, encoding
+from esdcodec.model_codec.chunking import Stage, decoding, encoding, framed, unframed
+from esdcodec.model_codec.look_ahead import DECODER_WEIGHTS, ENCODER_WEIGHTS, spread
 from esdcodec.model_codec.receptive_field import Context, context, receptive_field, receptive_field_of_decoder
+from esdcodec.streams import push_together
 from tests.conftest import TINY, speech
 
 HOP = 120
@@ -165,7 +169,7 @@ class TestStreams:
     def test_look_ahead(self, tiny_codec):
         assert tiny_codec.stream_encoder(n_quantizers=1).look_ahead_ms == 13 * 5
         assert tiny_codec.stream_encoder().look_ahead_ms == (13 + 6) * 5
-        assert tiny_codec.stream_decoder().look_ahead_ms == (6 + 12 + 15) * 5
+        assert tiny_codec.stream_decoder().look_ahead_ms == 30 * 5  # in whole steps it would be 6 + 12 + 15
 
     @pytest.mark.parametrize("rate", [8000, 16000, 44100])
     def test_other_rates_are_resampled_as_they_come(self, tiny_codec, recording, rate):
@@ -193,3 +197,212 @@ class TestStreams:
             decoder.push(codes[:, :2, 5:])
         with pytest.raises(ValueError, match="not one of 0 to"):
             decoder.push(codes + TINY["semantic_codebook_size"])
+
+
+def arithmetic(function):
+    """Floating-point operations of the products and convolutions in a call."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def pushed(stream, whole, size):
+    """All that a stream gives for `whole`, in pieces of `size`."""
+    return torch.cat([*(stream.push(piece) for piece in whole.split(size, dim=-1)), stream.finish()], dim=-1)
+
+
+class TestPushes:
+    """A push costs its own frames."""
+
+    @pytest.mark.parametrize("n_frames", [1, 2, 5])
+    @pytest.mark.parametrize("n", [1, 6])
+    def test_encoding_costs_at_most_half_more_than_one_pass(self, tiny_codec, recording, n_frames, n):
+        tiny_codec.encode(recording[..., :HOP])  # makes the form
+        once = arithmetic(lambda: tiny_codec.encode(recording, n_quantizers=n, chunk_seconds=ONE_PASS))
+        stream = tiny_codec.stream_encoder(n_quantizers=n)
+        assert arithmetic(lambda: pushed(stream, recording, n_frames * HOP)) <= 1.5 * once
+
+    @pytest.mark.parametrize("n_frames", [1, 2, 5])
+    def test_decoding_costs_at_most_half_more_than_one_pass(self, tiny_codec, recording, n_frames):
+        codes = tiny_codec.encode(recording)[..., :150]
+        once = arithmetic(lambda: tiny_codec.decode(codes, chunk_seconds=ONE_PASS))
+        stream = tiny_codec.stream_decoder()
+        assert arithmetic(lambda: pushed(stream, codes, n_frames)) <= 1.5 * once
+
+    @pytest.mark.parametrize("look_ahead_ms", [None, 15])
+    def test_what_is_kept_does_not_grow(self, tiny_codec, recording, look_ahead_ms):
+        def kept(stream):
+            return sum(each.values.untyped_storage().nbytes() for each in stream.state.values())
+
+        codes = tiny_codec.encode(recording)
+        encoder = tiny_codec.stream_encoder(look_ahead_ms=look_ahead_ms)
+        decoder = tiny_codec.stream_decoder(look_ahead_ms=look_ahead_ms)
+        sizes = []
+        for i in range(0, 100, 2):
+            encoder.push(recording[..., i * HOP : (i + 2) * HOP])
+            decoder.push(codes[..., i : i + 2])
+            sizes.append((kept(encoder), kept(decoder)))
+        assert len(set(sizes[25:])) == 1
+
+    def test_the_bundled_model(self):
+        codec = esdcodec.load(device="cpu")
+        audio = speech(0.5)[..., : 12 * 960 - 100]
+        codes = codec.encode(audio, n_quantizers=3)
+        assert torch.equal(pushed(codec.stream_encoder(n_quantizers=3), audio, 1700), codes)
+        torch.testing.assert_close(pushed(codec.stream_decoder(), codes, 5), codec.decode(codes), rtol=0, atol=1e-4)
+
+    @pytest.mark.slow
+    def test_published_size(self, published_codec):
+        audio = speech(2.0)
+        codes = published_codec.encode(audio, n_quantizers=3)
+        streamed = pushed(published_codec.stream_encoder(n_quantizers=3), audio, 4800)
+        assert (streamed == codes).float().mean() >= 0.999
+        decoded = pushed(published_codec.stream_decoder(), codes, 5)
+        torch.testing.assert_close(decoded, published_codec.decode(codes), rtol=0, atol=1e-4)
+
+    def test_weights_that_change_are_used_from_the_next_push_on(self, tiny_codec, recording):
+        codes = tiny_codec.encode(recording)
+        stream = tiny_codec.stream_decoder()
+        first = stream.push(codes[..., :40])
+        before = tiny_codec.decode(codes)
+        with torch.no_grad():
+            tiny_codec.decoder.conv_out.weight_g.mul_(0.5)
+        second = stream.push(codes[..., 40:80])
+        whole = torch.cat([first, second], dim=-1)
+        n = first.shape[-1]
+        torch.testing.assert_close(whole[..., :n], before[..., :n], rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            whole[..., n:], tiny_codec.decode(codes)[..., n : whole.shape[-1]], rtol=0, atol=1e-4
+        )
+
+    @pytest.mark.parametrize("look_ahead_ms", [None, 15])
+    def test_a_network_with_hooks_is_streamed_by_windows(self, tiny_codec, recording, look_ahead_ms):
+        codes = tiny_codec.encode(recording)[..., :60]
+        expected = pushed(tiny_codec.stream_decoder(look_ahead_ms=look_ahead_ms), codes, 7)
+        calls = []
+        tiny_codec.decoder.conv_in.register_forward_hook(lambda *_: calls.append(1))
+        decoded = pushed(tiny_codec.stream_decoder(look_ahead_ms=look_ahead_ms), codes, 7)
+        torch.testing.assert_close(decoded, expected, rtol=0, atol=1e-4)
+        assert calls
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+    def test_other_dtypes(self, tiny_codec, recording, dtype):
+        codec, audio = tiny_codec.to(dtype), recording[..., :6000]
+        codes = codec.encode(audio)
+        streamed = pushed(codec.stream_encoder(), audio, 700)
+        assert (streamed == codes).float().mean() > (0.8 if dtype == torch.bfloat16 else 0.999)
+        tolerance = 0.2 if dtype == torch.bfloat16 else 1e-5
+        torch.testing.assert_close(
+            pushed(codec.stream_decoder(), codes, 3), codec.decode(codes), rtol=0, atol=tolerance
+        )
+
+
+class TestLookAhead:
+    """A smaller look-ahead gives what a network gives that hears no more, whatever the pieces."""
+
+    @pytest.mark.parametrize("n_frames", [0, 1, 3, 8])
+    @pytest.mark.parametrize("n", [1, 3])
+    def test_encoder(self, tiny_codec, recording, n_frames, n):
+        audio = recording[..., : 50 * HOP]
+        stream = tiny_codec.stream_encoder(n_quantizers=n, look_ahead_ms=n_frames * 5)
+        assert stream.look_ahead_ms == n_frames * 5
+        reference = encoding(tiny_codec, n, chunk_frames=1, look_aheads=stream.look_aheads)
+        with torch.no_grad():
+            expected = reference.run(tiny_codec.inference_form(), framed(audio, HOP))
+        codes = pushed(stream, audio, 333)
+        assert codes.shape == expected.shape
+        assert (codes == expected).float().mean() >= 0.999
+
+    @pytest.mark.parametrize("n_frames", [0, 1, 3, 7, 18, 29])
+    def test_decoder(self, tiny_codec, recording, n_frames):
+        codes = tiny_codec.encode(recording)[..., :40]
+        stream = tiny_codec.stream_decoder(look_ahead_ms=n_frames * 5)
+        reference = decoding(tiny_codec, chunk_frames=1, look_aheads=stream.look_aheads)
+        with torch.no_grad():
+            expected = unframed(reference.run(tiny_codec.inference_form(), codes))
+        for size in (1, 7):
+            stream = tiny_codec.stream_decoder(look_ahead_ms=n_frames * 5)
+            torch.testing.assert_close(pushed(stream, codes, size), expected, rtol=0, atol=1e-4)
+
+    def test_a_frame_comes_when_its_look_ahead_is_there(self, tiny_codec, recording):
+        codes = tiny_codec.encode(recording)
+        stream = tiny_codec.stream_decoder(look_ahead_ms=15)
+        given = [stream.push(codes[..., i : i + 1]).shape[-1] // HOP for i in range(8)]
+        assert given == [0, 0, 0, 1, 1, 1, 1, 1]
+
+    def test_as_much_as_there_is_to_wait_for_is_exact(self, tiny_codec, recording):
+        codes = tiny_codec.encode(recording)[..., :50]
+        stream = tiny_codec.stream_decoder(look_ahead_ms=1000)
+        assert stream.look_ahead_ms == tiny_codec.stream_decoder().look_ahead_ms
+        torch.testing.assert_close(pushed(stream, codes, 9), tiny_codec.decode(codes), rtol=0, atol=1e-4)
+
+    def test_only_what_is_unfinished_is_computed_again(self, tiny_codec, recording):
+        codes = tiny_codec.encode(recording)[..., :100]
+        stream = tiny_codec.stream_decoder(look_ahead_ms=15)
+        cost = arithmetic(lambda: pushed(stream, codes, 1))
+        reference = decoding(tiny_codec, chunk_frames=1, look_aheads=stream.look_aheads)
+        with torch.no_grad():
+            assert cost < 0.7 * arithmetic(lambda: reference.run(tiny_codec.inference_form(), codes))
+
+    @pytest.mark.parametrize(
+        ("n_frames", "expected"), [(1, (0, 1, 0)), (3, (1, 1, 1)), (7, (2, 3, 2)), (18, (6, 8, 4)), (99, (9, 24, 10))]
+    )
+    def test_it_is_spread_as_measured(self, n_frames, expected):
+        assert spread(n_frames, DECODER_WEIGHTS, (9, 24, 10)) == expected
+
+    def test_every_frame_of_it_is_spread(self):
+        for n in range(20):
+            assert sum(spread(n, ENCODER_WEIGHTS, (8, 12))) == n
+
+    @pytest.mark.parametrize("wrong", [-1, float("nan")])
+    def test_nonsense_is_refused(self, tiny_codec, wrong):
+        with pytest.raises(ValueError, match="must be 0 or more"):
+            tiny_codec.stream_encoder(look_ahead_ms=wrong)
+
+
+class TestManyStreams:
+    """Streams that are pushed together get what each gets alone, whenever it joins and leaves."""
+
+    @pytest.mark.parametrize("look_ahead_ms", [None, 15])
+    @pytest.mark.parametrize("decode", [False, True], ids=["encoders", "decoders"])
+    def test_each_gets_its_own_values(self, tiny_codec, recording, decode, look_ahead_ms):
+        inputs = [recording[..., 3000 * i :][..., : 60 * HOP] for i in range(4)]
+        make = tiny_codec.stream_encoder
+        if decode:
+            inputs, make = [tiny_codec.encode(audio) for audio in inputs], tiny_codec.stream_decoder
+        unit = 2 if decode else 2 * HOP
+        begins, given = [0, 0, 3, 11], [[] for _ in inputs]
+        streams = [make(look_ahead_ms=look_ahead_ms) for _ in inputs]
+        for step in range(60):
+            there = [i for i, b in enumerate(begins) if 0 <= (step - b) * unit < inputs[i].shape[-1]]
+            if not there:
+                break
+            pieces = [inputs[i][..., (step - begins[i]) * unit : (step - begins[i] + 1) * unit] for i in there]
+            for i, output in zip(there, push_together([streams[i] for i in there], pieces)):
+                given[i].append(output)
+                if (step - begins[i] + 1) * unit >= inputs[i].shape[-1]:
+                    given[i].append(streams[i].finish())
+        for pieces, own in zip(given, inputs):
+            alone = pushed(make(look_ahead_ms=look_ahead_ms), own, unit)
+            together = torch.cat(pieces, dim=-1)
+            assert together.shape == alone.shape
+            if decode:
+                torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
+            else:
+                assert (together == alone).float().mean() >= 0.999
+
+    def test_they_go_through_the_network_as_one_batch(self, tiny_codec, recording):
+        codes = tiny_codec.encode(recording)
+        streams = [tiny_codec.stream_decoder() for _ in range(3)]
+        for i in range(40):
+            push_together(streams, [codes[..., 2 * i : 2 * i + 2]] * 3)
+        batches = []
+        coder = streams[0].coder
+        streams[0]._made = (streams[0]._made[0], lambda x, *rest: (batches.append(x.shape[0]), coder(x, *rest))[1])
+        push_together(streams, [codes[..., 80:82]] * 3)
+        assert batches == [3]
+
+    def test_one_piece_for_each(self, tiny_codec, recording):
+        stream = tiny_codec.stream_encoder()
+        with pytest.raises(ValueError, match="one for each"):
+            push_together([stream, stream], [recording, recording])

@@ -4,7 +4,7 @@ A codec is a row of stages. Each sees its input with as much context on both sid
 zeros only where the whole begins and ends, so that cutting changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -100,16 +100,32 @@ class Pipeline:
         return sum(stage.context.right for stage in self.stages)
 
 
-def encoding(network: Network, n_quantizers: int, *, chunk_frames: int, batch: int = 1) -> Pipeline:
-    """Audio as frames ``[B, hop_length, L]`` -> codes ``[B, n_quantizers, L]``."""
+def encoding(
+    network: Network,
+    n_quantizers: int,
+    *,
+    chunk_frames: int,
+    batch: int = 1,
+    look_aheads: Sequence[int | None] = (None, None),
+) -> Pipeline:
+    """Audio as frames ``[B, hop_length, L]`` -> codes ``[B, n_quantizers, L]``.
+
+    Args:
+        look_aheads: frames of context after a frame that the encoder and the semantic decoder get at most. Chunks must
+            then be of one frame.
+    """
     of_latent = context(receptive_field(network.encoder, (0, 0)), network.hop_length)
     # acoustic codes describe what the semantic decoder leaves over, which looks around; semantic ones do not
     of_codes = context(receptive_field(network.semantic_decoder, (0, 0))) if n_quantizers > 1 else Context(0, 0)
     quantize = partial(_quantize, n_quantizers=n_quantizers)
     return Pipeline(
-        Stage(_encode, of_latent, chunk_frames=chunk_frames, batch=batch),
-        Stage(quantize, of_codes, chunk_frames=chunk_frames, batch=batch),
+        Stage(_encode, _cut(of_latent, look_aheads[0]), chunk_frames=chunk_frames, batch=batch),
+        Stage(quantize, _cut(of_codes, look_aheads[1]), chunk_frames=chunk_frames, batch=batch),
     )
+
+
+def _cut(context: Context, look_ahead: int | None) -> Context:
+    return context if look_ahead is None else Context(context.left, min(look_ahead, context.right))
 
 
 def _encode(network: Network, frames: Tensor) -> Tensor:
@@ -120,8 +136,18 @@ def _quantize(network: Network, latent: Tensor, n_quantizers: int) -> Tensor:
     return network.quantize(latent, n_quantizers)
 
 
-def decoding(network: Network, *, chunk_frames: int, batch: int = 1) -> Pipeline:
-    """Codes ``[B, n, L]`` -> audio as frames ``[B, hop_length, L]``."""
+def decoding(
+    network: Network,
+    *,
+    chunk_frames: int,
+    batch: int = 1,
+    look_aheads: Sequence[int | None] = (None, None, None),
+) -> Pipeline:
+    """Codes ``[B, n, L]`` -> audio as frames ``[B, hop_length, L]``.
+
+    Args:
+        look_aheads: as `encoding` takes them, for the semantic decoder, the condition network and the decoder.
+    """
     hop, subband_hop = network.hop_length, network.subband_hop_length
     by_latent, by_subband = receptive_field_of_decoder(network.decoder, (0, hop - 1))
     of_latent, of_subband = context(by_latent), context(by_subband, subband_hop)
@@ -131,7 +157,8 @@ def decoding(network: Network, *, chunk_frames: int, batch: int = 1) -> Pipeline
         Context(max(of_latent.left, of_subband.left), max(of_latent.right, of_subband.right)),
     )
     steps = (_dequantize, _condition, _synthesise)
-    return Pipeline(*(Stage(step, c, chunk_frames=chunk_frames, batch=batch) for step, c in zip(steps, contexts)))
+    cut = [_cut(c, look_ahead) for c, look_ahead in zip(contexts, look_aheads)]
+    return Pipeline(*(Stage(step, c, chunk_frames=chunk_frames, batch=batch) for step, c in zip(steps, cut)))
 
 
 def _dequantize(network: Network, codes: Tensor) -> Tensor:

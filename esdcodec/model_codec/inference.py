@@ -70,6 +70,10 @@ class FoldedConv1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, **self.steps)
 
+    def unpadded(self, x: Tensor) -> Tensor:
+        """The outputs that see no padding."""
+        return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, **{**self.steps, "padding": 0})
+
 
 class PlanarConv1d(FoldedConv1d):
     """The same in the layout of a CPU."""
@@ -80,6 +84,9 @@ class PlanarConv1d(FoldedConv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         return planar_conv1d(x.to(self.weight.dtype), self.weight, self.bias, **self.steps)
+
+    def unpadded(self, x: Tensor) -> Tensor:
+        return planar_conv1d(x.to(self.weight.dtype), self.weight, self.bias, **{**self.steps, "padding": 0})
 
 
 class FoldedConvTranspose1d(nn.Module):

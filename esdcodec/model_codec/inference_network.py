@@ -11,6 +11,7 @@ from torch import Tensor
 from .inference import inference_form
 from .network import Network
 from .snapshot import Snapshot
+from .streaming import StreamingNetwork
 
 _COMPILED = "_orig_mod."  # what `torch.compile` puts into the names of a module's parameters
 _MAKING = threading.Lock()  # an inference form: once, however many threads ask
@@ -20,6 +21,7 @@ class InferenceNetwork(Network):
     """`Network`, with what is computed once from its weights and kept until they change."""
 
     _inference_form: tuple[Snapshot, Network] | None = None
+    _streaming_form: StreamingNetwork | None = None
     _fingerprint: tuple[Snapshot, bytes] | None = None
 
     def inference_form(self) -> Network:
@@ -36,9 +38,26 @@ class InferenceNetwork(Network):
             with _MAKING:
                 kept = self._inference_form
                 if kept is None or not kept[0].is_still(self):
-                    self._inference_form = None  # its memory is free before the next one takes as much
+                    self._inference_form = self._streaming_form = (
+                        None  # its memory is free before the next one takes as much
+                    )
                     self._inference_form = kept = Snapshot(self), inference_form(self)
         return kept[1]
+
+    @torch.no_grad()
+    def streaming_form(self) -> StreamingNetwork:
+        """The inference form for pieces, made once as well.
+
+        Raises:
+            TypeError: a part is of another type, compiled or has hooks.
+        """
+        form = self.inference_form()
+        if form is self:  # nothing is kept in training and under autocast
+            return StreamingNetwork(inference_form(self))
+        kept = self._streaming_form
+        if kept is None or kept.network is not form:
+            self._streaming_form = kept = StreamingNetwork(form)
+        return kept
 
     @property
     def fingerprint(self) -> bytes:
@@ -67,13 +86,13 @@ class InferenceNetwork(Network):
 
     def train(self, mode: bool = True) -> "InferenceNetwork":
         if mode:
-            self._inference_form = self._fingerprint = None
+            self._inference_form = self._streaming_form = self._fingerprint = None
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "InferenceNetwork":
         kept, dtype = self._fingerprint, self.dtype
         fingerprint = kept[1] if kept is not None and kept[0].has_weights_of(self) else None
-        self._inference_form = self._fingerprint = None
+        self._inference_form = self._streaming_form = self._fingerprint = None
         super()._apply(fn, recurse)
         if fingerprint is not None and self.dtype == dtype:
             self.keep_fingerprint(fingerprint)
@@ -86,7 +105,7 @@ class InferenceNetwork(Network):
     def __getstate__(self) -> dict[str, Any]:  # copies and pickles make a form of their own
         kept = self._fingerprint
         fingerprint = kept[1] if kept is not None and kept[0].has_weights_of(self) else None
-        return {**vars(self), "_inference_form": None, "_fingerprint": fingerprint}
+        return {**vars(self), "_inference_form": None, "_streaming_form": None, "_fingerprint": fingerprint}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         fingerprint = state.pop("_fingerprint")
