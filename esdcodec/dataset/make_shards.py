@@ -25,6 +25,7 @@ import webdataset
 
 from ..audio import EXTENSIONS, FolderContent, Waveform, audio_files, opened, resample
 from .scan import scan_shard
+from .shards import free_key
 
 
 @dataclass(frozen=True)
@@ -188,13 +189,7 @@ def _keys(folder: Path, files: list[Path]) -> dict[Path, str]:
     keys: dict[Path, str] = {}
     taken: set[str] = set()
     for path in sorted(files):
-        plain = re.sub(r"[^\w-]+", "_", str(path.relative_to(folder)))
-        key, number = plain, 1
-        while key in taken:
-            number += 1
-            key = f"{plain}-{number}"
-        keys[path] = key
-        taken.add(key)
+        keys[path] = free_key(re.sub(r"[^\w-]+", "_", str(path.relative_to(folder))), taken)
     return keys
 
 

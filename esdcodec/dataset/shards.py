@@ -76,3 +76,13 @@ def _unrooted(pattern: str) -> Path:
 def streams(shard: str) -> bool:
     """Whether a shard can only be read from front to back: it is elsewhere, or compressed as a whole."""
     return shard.startswith(REMOTE) or not shard.endswith(".tar")
+
+
+def free_key(name: str, taken: set[str]) -> str:
+    """`name`, numbered if it is among those `taken`, to which it is added."""
+    key, number = name, 1
+    while key in taken:
+        number += 1
+        key = f"{name}-{number}"
+    taken.add(key)
+    return key

@@ -13,7 +13,7 @@ from typing import Any
 from ...audio import audio_files
 from ...dataset import tar_stream
 from ...dataset.members import AUDIO
-from ...dataset.shards import ARCHIVES, REMOTE, list_shards
+from ...dataset.shards import ARCHIVES, REMOTE, free_key, list_shards
 
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -158,13 +158,7 @@ def _rows(table: Path) -> Iterator[dict[str, Any]]:
 
 def _free_key(name: str, taken: set[str]) -> str:
     """A key for a tar, where a dot would end it, that no other utterance has."""
-    plain = re.sub(r"[^\w/-]+", "_", name.lstrip("./"))
-    key, number = plain, 1
-    while key in taken:
-        number += 1
-        key = f"{plain}-{number}"
-    taken.add(key)
-    return key
+    return free_key(re.sub(r"[^\w/-]+", "_", name.lstrip("./")), taken)
 
 
 def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[SpeechItem]:
