@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from esdcodec import ESDCodec
+from esdcodec import ESDCodec, load
 from esdcodec.published import CONSTANTS, our_name
 from esdcodec.training.initialise import fit_to_latents
 from tests import weights
@@ -45,6 +46,15 @@ def speech(seconds: float, seed: int = 0, sample_rate: int = 24000) -> torch.Ten
     return torch.from_numpy(weights.waveform(seconds, sample_rate, seed=seed))[None, None]
 
 
+def write_speech(
+    file: Path, seconds: float = 1.0, seed: int = 0, *, gain: float = 1.0, rate: int = 24000, **options: object
+) -> Path:
+    """A recording of `speech`; `options` are soundfile's."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, gain * speech(seconds, seed=seed, sample_rate=rate)[0, 0].numpy(), rate, **options)
+    return file
+
+
 def make_tiny_codec(seed: int = 0) -> ESDCodec:
     torch.manual_seed(seed)
     codec = ESDCodec(**TINY)
@@ -61,6 +71,20 @@ def same_random_numbers() -> None:
 @pytest.fixture
 def tiny_codec() -> ESDCodec:
     return make_tiny_codec()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a saved small codec, as commands take it with `--model`."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_codec().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def codec(model: str) -> ESDCodec:
+    """The codec that `model` holds; no test changes it."""
+    return load(model, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,8 @@
 import io
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +16,12 @@ from esdcodec.audio import read
 from esdcodec.bitstream import Reader
 from esdcodec.cli.main import main
 from esdcodec.cli.paths import find_jobs
-from esdcodec.codec import load
 from esdcodec.loudness import gain_for
-from esdcodec.whole_file import whole_file
-from tests.conftest import PATIENCE, make_tiny_codec, speech
+from tests.conftest import make_tiny_codec, write_speech
 
 ROOT = Path(__file__).parents[2]
 ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]
 HOP = 120
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_codec().save_pretrained(path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def codec(model):
-    return load(model, device="cpu")
-
-
-def write(file: Path, seconds: float = 0.3, rate: int = 24000, seed: int = 0, **options) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(file, speech(seconds, seed=seed, sample_rate=rate)[0, 0].numpy(), rate, **options)
-    return file
 
 
 def run(*args, model=None, **options):
@@ -74,10 +50,10 @@ class TestInferPy:
         assert (tmp_path / "reconstructed/sample.png").read_bytes()[1:4] == b"PNG"
 
     def test_folders_are_mirrored_and_broken_files_are_told_at_the_end(self, model, tmp_path):
-        write(tmp_path / "in/a.wav")
-        write(tmp_path / "in/deep/er/b.flac")
-        write(tmp_path / "in/d.mp3")
-        write(tmp_path / "in/e.opus", format="OGG", subtype="OPUS")
+        write_speech(tmp_path / "in/a.wav")
+        write_speech(tmp_path / "in/deep/er/b.flac")
+        write_speech(tmp_path / "in/d.mp3")
+        write_speech(tmp_path / "in/e.opus", format="OGG", subtype="OPUS")
         (tmp_path / "in/broken.wav").write_bytes(b"RIFF nothing")
         (tmp_path / "in/notes.txt").write_text("not audio")
         result = run("roundtrip", "in", "--output", "out", model=model, cwd=tmp_path, text=True)
@@ -92,7 +68,7 @@ class TestInferPy:
 class TestThereAndBack:
     @pytest.mark.parametrize("rate", [8000, 24000, 44100])
     def test_a_file_comes_back_at_its_own_rate_and_length(self, model, codec, tmp_path, rate):
-        source = write(tmp_path / "a.wav", rate=rate, seconds=0.7)
+        source = write_speech(tmp_path / "a.wav", rate=rate, seconds=0.7)
         assert main(["encode", str(source), "--model", model, "--n-quantizers", "2", "--chunk-seconds", "0.2"]) == 0
         audio, _ = read(source)
         expected = codec.encode(audio, rate, n_quantizers=2, gain_db=gain_for(audio, rate))[0].numpy()
@@ -103,7 +79,7 @@ class TestThereAndBack:
         assert (decoded_rate, len(decoded)) == (rate, len(audio))
 
     def test_samples_are_those_of_the_library(self, model, codec, tmp_path):
-        source = write(tmp_path / "a.wav", seconds=0.7)
+        source = write_speech(tmp_path / "a.wav", seconds=0.7)
         main(["encode", str(source), "--model", model])
         main(["decode", str(tmp_path / "a.esd"), "-o", str(tmp_path / "b.flac"), "--format", "flac", "--model", model])
         audio, _ = read(source)
@@ -114,7 +90,7 @@ class TestThereAndBack:
         np.testing.assert_allclose(decoded, expected, atol=2 / 32768)
 
     def test_pipes(self, model, tmp_path):
-        source = write(tmp_path / "a.wav", seconds=0.7, rate=16000)
+        source = write_speech(tmp_path / "a.wav", seconds=0.7, rate=16000)
         encoded = run("encode", "-", model=model, input=source.read_bytes())
         assert encoded.returncode == 0, encoded.stderr
         main(["encode", str(source), "--model", model])
@@ -127,14 +103,14 @@ class TestThereAndBack:
         np.testing.assert_array_equal(from_pipe[0], from_file[0])
 
     def test_arrays_for_language_models(self, model, codec, tmp_path):
-        source = write(tmp_path / "a.wav")
+        source = write_speech(tmp_path / "a.wav")
         assert main(["encode", str(source), "--model", model, "--format", "npy"]) == 0
         codes = np.load(tmp_path / "a.npy")
         assert codes.dtype == np.uint16
         np.testing.assert_array_equal(codes, codec.encode(read(source)[0])[0].numpy())
 
     def test_transcode_and_info(self, model, tmp_path, capsys):
-        source = write(tmp_path / "a.wav", seconds=0.5)
+        source = write_speech(tmp_path / "a.wav", seconds=0.5)
         main(["encode", str(source), "--model", model, "--n-quantizers", "4"])
         esd, small = str(tmp_path / "a.esd"), str(tmp_path / "small.esd")
         assert main(["transcode", esd, "--n-quantizers", "1", "-o", small]) == 0
@@ -149,7 +125,7 @@ class TestThereAndBack:
         assert "4 codebooks of 8, 6, 6, 6 bits, 100 frames" in capsys.readouterr().out
 
     def test_damaged_seconds_are_silent_and_told(self, model, tmp_path, capsys):
-        source = write(tmp_path / "a.wav", seconds=2.0)
+        source = write_speech(tmp_path / "a.wav", seconds=2.0)
         main(["encode", str(source), "--model", model])
         data = bytearray((tmp_path / "a.esd").read_bytes())
         data[len(data) // 2] ^= 1
@@ -168,7 +144,7 @@ class TestThereAndBack:
         assert np.abs(decoded[7 * 32 * HOP :]).max() > 0.01
 
     def test_another_model_is_refused_by_name(self, model, tmp_path, capsys):
-        source = write(tmp_path / "a.wav")
+        source = write_speech(tmp_path / "a.wav")
         main(["encode", str(source), "--model", model])
         torch.manual_seed(1)
         make_tiny_codec(seed=1).save_pretrained(tmp_path / "other")
@@ -178,7 +154,7 @@ class TestThereAndBack:
         assert not (tmp_path / "b.wav").exists()
 
     def test_pictures(self, model, tmp_path):
-        source = write(tmp_path / "short.wav", seconds=0.05)
+        source = write_speech(tmp_path / "short.wav", seconds=0.05)
         assert main(["plot", str(source), "-o", str(tmp_path / "p.svg"), "--model", model]) == 0
         assert b"<svg" in (tmp_path / "p.svg").read_bytes()
         args = [str(source), "--model", model, "--output", str(tmp_path / "out"), "--plot"]
@@ -189,7 +165,7 @@ class TestThereAndBack:
 class TestSources:
     def test_lists_globs_and_missing_files(self, model, tmp_path, capsys):
         for name in ("in/s1/001.wav", "in/s2/001.wav"):
-            write(tmp_path / name)
+            write_speech(tmp_path / name)
         (tmp_path / "some.lst").write_text("# three files\nin/s1/001.wav\n\nin/s2/001.wav\nin/gone.wav\n")
         out = tmp_path / "out"
         assert main(["encode", str(tmp_path / "some.lst"), "--model", model, "-o", str(out)]) == 1
@@ -204,7 +180,9 @@ class TestSources:
         assert "some.lst: cannot be read as audio" in capsys.readouterr().err
 
     def test_two_files_of_one_name_keep_their_extensions(self, model, tmp_path, capsys):
-        files = [str(write(tmp_path / name, seconds=seconds)) for name, seconds in (("a.wav", 0.3), ("a.flac", 0.5))]
+        files = [
+            str(write_speech(tmp_path / name, seconds=seconds)) for name, seconds in (("a.wav", 0.3), ("a.flac", 0.5))
+        ]
         args = ["--model", model, "--output", str(tmp_path / "out"), "--skip-existing"]
         assert main(["encode", files[0], *args]) == 0  # whether they are coded together or one by one
         assert main(["encode", *files, *args]) == 0
@@ -216,17 +194,17 @@ class TestSources:
                 assert Reader(file).n_frames == n_frames
 
     def test_two_files_that_would_share_an_output_fail_each_time(self, model, tmp_path, capsys):
-        files = [str(write(tmp_path / name)) for name in ("x/a.wav", "y/a.wav")]
+        files = [str(write_speech(tmp_path / name)) for name in ("x/a.wav", "y/a.wav")]
         for _ in range(2):
             assert main(["encode", *files, "--model", model, "-o", str(tmp_path / "out"), "--skip-existing"]) == 1
             assert f"y/a.wav: its output {tmp_path}/out/a.esd would replace that of" in capsys.readouterr().err
 
     def test_a_file_that_is_named_twice_is_coded_once(self, model, tmp_path):
-        source = str(write(tmp_path / "a.wav"))
+        source = str(write_speech(tmp_path / "a.wav"))
         assert main(["encode", source, source, "--model", model]) == 0
 
     def test_transcripts_beside_recordings_are_no_lists(self, model, tmp_path, capsys):
-        source = write(tmp_path / "in/a.wav")
+        source = write_speech(tmp_path / "in/a.wav")
         text = tmp_path / "in/a.txt"
         text.write_text("what is said in it\n")
         assert main(["encode", str(source), str(text), "--model", model]) == 0
@@ -238,7 +216,7 @@ class TestSources:
         assert main(["encode", f"@{alone}", "--model", model, "--overwrite"]) == 0
 
     def test_what_is_left_out_is_counted_and_what_cannot_be_read_fails(self, model, tmp_path, capsys):
-        write(tmp_path / "in/a.wav")
+        write_speech(tmp_path / "in/a.wav")
         (tmp_path / "in/notes.md").write_text("notes")
         assert main(["encode", str(tmp_path / "in"), "--model", model]) == 0
         assert "left out   extension .md: 1 (" in capsys.readouterr().err
@@ -252,7 +230,7 @@ class TestSources:
         assert "gone.wav: link to nothing" in errors
 
     def test_of_a_cut_file_what_is_there_is_coded_and_the_rest_is_named(self, model, tmp_path, capsys):
-        whole = write(tmp_path / "whole.mp3", 2.0).read_bytes()
+        whole = write_speech(tmp_path / "whole.mp3", 2.0).read_bytes()
         (tmp_path / "cut.mp3").write_bytes(whole[: len(whole) // 2])
         code = main(["encode", str(tmp_path / "cut.mp3"), "--model", model, "--device", "cpu"])
         assert code == 1
@@ -271,122 +249,14 @@ class TestSources:
             assert "no such model" not in told
 
     def test_jobs_mirror_the_folder_below_its_name(self, tmp_path):
-        write(tmp_path / "in/x/a.wav")
+        write_speech(tmp_path / "in/x/a.wav")
         (job,) = find_jobs([tmp_path / "in"])
         assert job.target == Path("in/x/a")
 
 
-class TestNothingIsLost:
-    def test_nothing_is_overwritten_unless_told(self, model, tmp_path, capsys):
-        source = write(tmp_path / "a.wav")
-        (tmp_path / "a.esd").write_text("precious")
-        args = ["encode", str(source), "--model", model]
-        assert main(args) == 1
-        assert "exists: say --overwrite or --skip-existing" in capsys.readouterr().err
-        assert main([*args, "--skip-existing"]) == 0
-        assert (tmp_path / "a.esd").read_text() == "precious"
-        assert main([*args, "--overwrite"]) == 0
-        assert (tmp_path / "a.esd").read_bytes().startswith(b"ESDC")
-
-    def test_an_input_is_never_replaced(self, model, tmp_path, capsys):
-        before = write(tmp_path / "in/a.wav").read_bytes()
-        args = ["roundtrip", str(tmp_path / "in"), "--model", model, "--output", str(tmp_path), "--overwrite"]
-        assert main(args) == 1
-        assert "would replace an input" in capsys.readouterr().err
-        assert (tmp_path / "in/a.wav").read_bytes() == before
-
-    def test_one_output_that_cannot_be_written_does_not_stop_the_others(self, model, tmp_path, capsys):
-        for name in ("a", "b"):
-            write(tmp_path / f"in/{name}.wav")
-        (tmp_path / "out/in/a.esd").mkdir(parents=True)
-        args = ["encode", str(tmp_path / "in"), "--model", model, "-o", str(tmp_path / "out"), "--overwrite"]
-        assert main(args) == 1
-        assert "in/a.wav" in capsys.readouterr().err
-        assert (tmp_path / "out/in/b.esd").is_file()
-        assert not hidden(tmp_path)
-
-    def test_a_file_appears_when_it_is_whole(self, tmp_path):
-        target = tmp_path / "deep/file"
-
-        def fail():
-            with whole_file(target) as stream:
-                stream.write(b"half")
-                assert not target.exists()
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            fail()
-        assert list(target.parent.iterdir()) == []
-
-    def test_a_second_signal_does_not_interrupt_the_tidying_up(self, tmp_path):
-        script = f"""
-            import os, pathlib, signal
-            from esdcodec.whole_file import whole_file
-            from esdcodec.processes import SIGNALS, stop
-
-            for number in SIGNALS:
-                signal.signal(number, stop)
-            unlink = pathlib.Path.unlink
-
-            def interrupted(path, missing_ok=False):
-                os.kill(os.getpid(), signal.SIGTERM)
-                unlink(path, missing_ok)
-
-            pathlib.Path.unlink = interrupted
-            with whole_file(pathlib.Path({str(tmp_path / "file")!r})):
-                os.kill(os.getpid(), signal.SIGINT)
-        """
-        assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)]).returncode == 130
-        assert list(tmp_path.iterdir()) == []
-
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    @pytest.mark.parametrize("jobs", [1, 2])
-    def test_a_stopped_run_leaves_no_half_file(self, model, tmp_path, number, jobs):
-        first = write(tmp_path / "in/0.wav", seconds=1.0)
-        for i in range(1, 300):  # so many that none of it is over before the signal comes, however late
-            (tmp_path / f"in/{i}.wav").write_bytes(first.read_bytes())
-        args = ["encode", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--jobs", str(jobs), "--model", model]
-        process = subprocess.Popen([*ESDCODEC, *args], stderr=subprocess.PIPE, start_new_session=True)
-        while not list((tmp_path / "out").rglob("*.esd")):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does it
-        else:
-            process.send_signal(number)
-        assert process.wait(PATIENCE) == 128 + number
-        process.stderr.close()
-        assert not hidden(tmp_path)
-        for file in (tmp_path / "out").rglob("*.esd"):
-            with open(file, "rb") as stream:
-                assert Reader(stream).n_frames == 200
-
-    def test_killed_at_random_and_repeated_until_done(self, model, codec, tmp_path):
-        for i in range(30):
-            write(tmp_path / f"in/{i}.wav", seconds=0.2 + 0.05 * i, seed=i % 4)
-        args = ["encode", tmp_path / "in", "-o", tmp_path / "out", "--skip-existing", "--model", model]
-        command = [*ESDCODEC, *map(str, args)]
-        rng = random.Random(0)
-        for _ in range(3):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            before = len(list((tmp_path / "out").rglob("*.esd")))
-            while len(list((tmp_path / "out").rglob("*.esd"))) == before and process.poll() is None:
-                time.sleep(rng.uniform(0, 0.02))
-            process.kill()
-            process.wait()
-        assert subprocess.run(command, check=False, capture_output=True).returncode == 0
-        assert not hidden(tmp_path)
-        for source in (tmp_path / "in").iterdir():
-            with open(tmp_path / "out/in" / f"{source.stem}.esd", "rb") as file:
-                codes = Reader(file).read()
-            audio, rate = read(source)
-            expected = codec.encode(audio, gain_db=gain_for(audio, rate))[0].numpy()
-            np.testing.assert_array_equal(codes, expected)
-
-
 class TestForMachines:
     def test_json(self, model, tmp_path):
-        write(tmp_path / "in/a.wav", seconds=0.5)
+        write_speech(tmp_path / "in/a.wav", seconds=0.5)
         (tmp_path / "in/b.wav").write_bytes(b"not audio")
         result = run("encode", tmp_path / "in", "-o", tmp_path / "out", "--json", model=model, text=True)
         assert result.returncode == 1
@@ -398,7 +268,7 @@ class TestForMachines:
 
     def test_processes_make_the_same_files(self, model, tmp_path):
         for i in range(4):
-            write(tmp_path / f"in/{i}.wav", seconds=0.3 + 0.1 * i, seed=i)
+            write_speech(tmp_path / f"in/{i}.wav", seconds=0.3 + 0.1 * i, seed=i)
         args = ["encode", str(tmp_path / "in"), "--model", model, "--device", "cpu"]
         assert main([*args, "-o", str(tmp_path / "one")]) == 0
         assert main([*args, "-o", str(tmp_path / "two"), "--jobs", "2"]) == 0
@@ -406,7 +276,7 @@ class TestForMachines:
             assert file.read_bytes() == (tmp_path / "two/in" / file.name).read_bytes()
 
     def test_info_needs_no_network_code(self, model, tmp_path):
-        write(tmp_path / "a.wav")
+        write_speech(tmp_path / "a.wav")
         main(["encode", str(tmp_path / "a.wav"), "--model", model])
         code = (
             "import sys; from esdcodec.cli.main import main\n"
@@ -417,7 +287,7 @@ class TestForMachines:
 
     @pytest.mark.parametrize("args", [["--model", "nothing"], ["--n-quantizers", "99"], ["--device", "abacus"]])
     def test_wrong_command(self, args, tmp_path, capsys):
-        source = str(write(tmp_path / "a.wav"))
+        source = str(write_speech(tmp_path / "a.wav"))
         assert main(["roundtrip", source, *args, "--output", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err.startswith("esdcodec: ")
         assert not (tmp_path / "out").exists()

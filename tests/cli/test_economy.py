@@ -17,13 +17,6 @@ from esdcodec.model_codec.network import Network
 from tests.conftest import make_tiny_codec, speech
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_codec().save_pretrained(path)
-    return str(path)
-
-
 @pytest.fixture
 def run(model, tmp_path, monkeypatch):
     """A command in a folder that has `in/a.wav` and `in/b.wav`."""

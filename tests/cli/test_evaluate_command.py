@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from esdcodec.evaluation.store import ScoreStore
-from tests.conftest import PATIENCE, make_tiny_codec
-from tests.evaluation.recordings import COPY, evaluate, summary_in, three_files, write_speech
+from tests.conftest import PATIENCE, write_speech
+from tests.evaluation.recordings import COPY, evaluate, summary_in, three_files
 
 
 @pytest.fixture
@@ -22,21 +22,14 @@ def folder(tmp_path):
     return three_files(tmp_path / "speech")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "small"
-    make_tiny_codec().save_pretrained(path)
-    return str(path)
-
-
 def test_table_scores_and_files(folder, model, tmp_path, capsys):
     out = tmp_path / "out"
     command = (folder, "--model", model, "-n", 1, 3, "--output", out, "--metrics", "spectral", "stoi")
     assert evaluate(*command, "--command", COPY, "--keep") == 0
     shown = capsys.readouterr().out
-    assert "| small n=3 |" in shown
+    assert "| tiny n=3 |" in shown
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary["systems"]) == {"small n=1", "small n=3", "copy"}
+    assert set(summary["systems"]) == {"tiny n=1", "tiny n=3", "copy"}
     assert summary["systems"]["copy"]["stoi"]["value"] == pytest.approx(1, abs=1e-3)
     assert len(summary["codebooks"]) == 3
     with open(out / "scores.csv", newline="") as stream:

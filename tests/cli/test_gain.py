@@ -11,21 +11,9 @@ from esdcodec.bitstream import Reader
 from esdcodec.cli.main import main
 from esdcodec.infer.files import encode_file
 from esdcodec.loudness import gain_for
-from tests.conftest import make_tiny_codec, speech
+from tests.conftest import speech
 
 RATE = 24000
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return make_tiny_codec()
-
-
-@pytest.fixture(scope="module")
-def model(codec, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    codec.save_pretrained(path)
-    return str(path)
 
 
 def waveform(decibels=0.0, seconds=0.5):

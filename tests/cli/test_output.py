@@ -20,23 +20,14 @@ from esdcodec.cli.main import main
 from esdcodec.cli.options import AUDIO_FORMATS, CodecSettings, FileSettings
 from esdcodec.infer.files import CodedFile
 from esdcodec.infer.sinks import FORMATS
-from tests.conftest import make_tiny_codec, speech
+from tests.conftest import write_speech
 
 ESDCODEC = [sys.executable, "-m", "esdcodec.cli"]
 RATE = 44100
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_codec().save_pretrained(path)
-    return str(path)
-
-
-def write(file: Path, seconds: float = 0.3, rate: int = RATE) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(file, speech(seconds, sample_rate=rate)[0, 0].numpy(), rate)
-    return file
+def write(file: Path, seconds: float = 0.3) -> Path:
+    return write_speech(file, seconds, rate=RATE)
 
 
 @pytest.fixture(scope="module")

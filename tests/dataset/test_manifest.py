@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from esdcodec.cli.main import main
-from esdcodec.dataset import index, open_files
+from esdcodec.dataset import index
 from esdcodec.dataset.corpus import Corpus
 from esdcodec.dataset.filters import Filters
 from esdcodec.dataset.index import check_current, find_manifest, index_corpus, manifest_paths
@@ -332,54 +332,3 @@ def test_a_shard_that_changed_is_no_longer_read(shards):
         else:
             with pytest.raises(OSError, match="it has changed since it was indexed"):
                 read()
-
-
-class TestOpenFiles:
-    @pytest.fixture
-    def files(self, tmp_path):
-        for i in range(5):
-            (tmp_path / f"{i}").write_bytes(bytes(range(100 + i)))
-        return [str(tmp_path / f"{i}") for i in range(5)]
-
-    def read(self, opened, path, offset=3, size=4):
-        status = os.stat(path)
-        return opened.read(path, offset, size, file_size=status.st_size, modified=status.st_mtime_ns)
-
-    @pytest.mark.parametrize("has_pread", [True, False])
-    def test_a_file_is_opened_once(self, files, monkeypatch, has_pread):
-        if not has_pread:
-            monkeypatch.delattr(os, "pread")
-        opened, paths = OpenFiles(size=3), []
-        monkeypatch.setattr(open_files, "open", lambda *a, **k: paths.append(a[0]) or open(*a, **k), False)  # noqa: SIM115
-        for _ in range(3):
-            for path in files[:3]:
-                assert self.read(opened, path) == bytes([3, 4, 5, 6])
-        assert paths == files[:3]
-        self.read(opened, files[3])  # the first is closed for it
-        self.read(opened, files[1])
-        assert paths == files[:4]
-        self.read(opened, files[0])
-        assert paths == [*files[:4], files[0]]
-        opened.close()
-
-    def test_too_many_open_files_are_closed_and_it_goes_on(self, files, monkeypatch):
-        opened, n_open = OpenFiles(), [0]
-
-        def limited(path, *arguments, **options):
-            if n_open[0] == 2:
-                n_open[0] = 0
-                raise OSError(24, "Too many open files")
-            n_open[0] += 1
-            return open(path, *arguments, **options)
-
-        monkeypatch.setattr(open_files, "open", limited, False)
-        assert [self.read(opened, path, 100 + i - 1, 9) for i, path in enumerate(files)] == [
-            bytes([100 + i - 1]) for i in range(5)
-        ]
-        opened.close()
-
-    def test_a_copy_for_another_process_opens_its_own(self, files):
-        opened = OpenFiles()
-        self.read(opened, files[0])
-        assert self.read(pickle.loads(pickle.dumps(opened)), files[0]) == bytes([3, 4, 5, 6])
-        opened.close()

@@ -5,21 +5,14 @@ import math
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from esdcodec.cli.main import main
 from esdcodec.evaluation.evaluate import Coding
 from esdcodec.evaluation.reference import read_reference
 from esdcodec.evaluation.summary import FileScores
-from tests.conftest import speech
+from tests.conftest import write_speech
 
 COPY = "copy=cp {input} {output}"
-
-
-def write_speech(file: Path, seconds: float = 1.0, seed: int = 0, *, gain: float = 1.0, rate: int = 24000) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(file, gain * speech(seconds, seed=seed, sample_rate=rate)[0, 0].numpy(), rate)
-    return file
 
 
 def three_files(folder: Path) -> Path:

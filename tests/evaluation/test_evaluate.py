@@ -12,8 +12,8 @@ from esdcodec.evaluation import metrics
 from esdcodec.evaluation.evaluate import Evaluator, Failure
 from esdcodec.evaluation.settings import EvaluationSettings
 from esdcodec.evaluation.store import Key, ScoreRow, ScoreStore
-from tests.conftest import make_tiny_codec, speech
-from tests.evaluation.recordings import COPY, evaluate, summary_in, three_files, write_speech
+from tests.conftest import make_tiny_codec, speech, write_speech
+from tests.evaluation.recordings import COPY, evaluate, summary_in, three_files
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from esdcodec.evaluation.systems import (
     peer_system,
     weights_hash,
 )
-from tests.conftest import make_tiny_codec, speech
-from tests.evaluation.recordings import reference, three_files, write_speech
+from tests.conftest import speech, write_speech
+from tests.evaluation.recordings import reference, three_files
 
 
 @pytest.fixture
@@ -29,26 +29,16 @@ def folder(tmp_path):
     return three_files(tmp_path / "speech")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "small"
-    make_tiny_codec().save_pretrained(path)
-    return path
-
-
 class TestModel:
     @pytest.mark.parametrize("rate", [24000, 8000, 44100])
-    def test_it_does_what_the_command_line_does(self, tmp_path, model, rate):
-        import esdcodec
-
+    def test_it_does_what_the_command_line_does(self, tmp_path, model, codec, rate):
         file = write_speech(tmp_path / "one.wav", rate=rate)
-        codec = esdcodec.load(model)
         for n, system in zip((1, 3), model_systems(codec, (3, 1))):
             decoded = system.run(reference(file))
             coded, out = tmp_path / f"{n}.esd", tmp_path / f"{n}.wav"
             assert main(["encode", str(file), "-o", str(coded), "--model", str(model), "--n-quantizers", str(n)]) == 0
             assert main(["decode", str(coded), "-o", str(out), "--model", str(model)]) == 0
-            assert system.name == f"small n={n}"
+            assert system.name == f"tiny n={n}"
             assert decoded.n_bytes == coded.stat().st_size
             assert decoded.bitrate == codec.bitrate(n)
             assert decoded.megabytes is None or 0 <= decoded.megabytes < 500

@@ -14,21 +14,8 @@ from esdcodec.bitstream import BitstreamError, Reader
 from esdcodec.cli.info import describe, table
 from esdcodec.cli.main import main
 from esdcodec.infer.files import decode_file, encode_file
-from tests.conftest import make_tiny_codec
 
 END_OF_TIME = 2**64 - 1
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return make_tiny_codec()
-
-
-@pytest.fixture(scope="module")
-def model(codec, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    codec.save_pretrained(path)
-    return str(path)
 
 
 def checked(data, start=0):

@@ -19,6 +19,7 @@ from tests.conftest import PATIENCE
 ROOT = Path(__file__).parents[2]
 # accelerate's own word for a CPU: `--cpu` of its launcher starts one process whatever it is told
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+STEPS = 8
 SMALL = (
     "model.discriminator={periods: [2], period_channels: [4], windows: [512], resolution_channels: 2, bands: [0, 1]}"
 )
@@ -95,3 +96,15 @@ def equal(left: list[dict[str, torch.Tensor]], right: list[dict[str, torch.Tenso
     return len(left) == len(right) and all(
         a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in zip(left, right)
     )
+
+
+def options(shards: Path, folder: Path, steps: int = STEPS) -> list[str]:
+    return [
+        f"machine.shards={shards}", f"trainer.output_dir={folder}", f"trainer.max_steps={steps}", SMALL,
+        "trainer.checkpoint_every=1", "trainer.validate_every=4", "trainer.sample_every=100", "trainer.ema_decay=0.9",
+        "trainer.continuous_steps=2", "trainer.fit_batches=2", "trainer.generator.muon_lr=0.01", "data.num_workers=1",
+    ]  # fmt: skip
+
+
+def in_process(shards: Path, folder: Path, steps: int) -> list[str]:
+    return [*options(shards, folder, steps), "data.num_workers=0"]

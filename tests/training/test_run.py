@@ -21,21 +21,18 @@ from esdcodec.training.codec_task import CodecTask
 from esdcodec.training.run import Run
 from esdcodec.training.trainer import Trainer
 from tests.conftest import PATIENCE
-from tests.training.runs import SMALL, compose_values, equal, finish, on_two, scalars, start, train, weights
-
-STEPS = 8
-
-
-def options(shards: Path, folder: Path, steps: int = STEPS) -> list[str]:
-    return [
-        f"machine.shards={shards}", f"trainer.output_dir={folder}", f"trainer.max_steps={steps}", SMALL,
-        "trainer.checkpoint_every=1", "trainer.validate_every=4", "trainer.sample_every=100", "trainer.ema_decay=0.9",
-        "trainer.continuous_steps=2", "trainer.fit_batches=2", "trainer.generator.muon_lr=0.01", "data.num_workers=1",
-    ]  # fmt: skip
-
-
-def in_process(shards: Path, folder: Path, steps: int) -> list[str]:
-    return [*options(shards, folder, steps), "data.num_workers=0"]
+from tests.training.runs import (
+    STEPS,
+    compose_values,
+    equal,
+    finish,
+    in_process,
+    options,
+    scalars,
+    start,
+    train,
+    weights,
+)
 
 
 def wait_for(condition, process, seconds: float = PATIENCE) -> None:
@@ -342,96 +339,3 @@ class TestStatus:
         with pytest.raises(ValueError, match="log_every"):
             train(*in_process(shards, tmp_path / "run", 4), "trainer.log_every=0")
         assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-class TestTwoRanks:
-    @pytest.fixture
-    def run(self, shards, tmp_path):
-        """A run of two ranks that was to end at step 2, and how it goes on."""
-        base = in_process(shards, tmp_path, 4)
-        on_two(*base, "trainer.max_steps=2")
-        return tmp_path, base
-
-    def status(self, folder):
-        return json.loads((folder / "status.json").read_text())
-
-    def test_the_main_process_says_from_which_checkpoint_all_go_on(self, run):
-        folder, base = run
-        output = on_two(*base, FAULT="old listing")
-        assert output.count("both ranks hold the same, 0 steps skipped") == 2
-        state = json.loads((folder / "checkpoint-00000004/trainer.json").read_text())
-        assert state["position"] == (4 + 2) * 2 * 2  # four steps and two batches, on two ranks, of two segments
-
-    def test_ranks_that_hold_other_weights_are_stopped_before_the_first_step(self, shards, tmp_path):
-        output = on_two(*in_process(shards, tmp_path, 2), ok=False, FAULT="other weights")
-        assert "ranks 1 hold other weights than rank 0" in output
-        assert not list(tmp_path.glob("checkpoint-*"))
-
-    def test_a_rank_that_cannot_read_it_stops_all(self, run):
-        folder, base = run
-        output = on_two(*base, ok=False, FAULT="unreadable")
-        assert "cannot be loaded (rank 1: stale file handle)" in output
-        assert not list(folder.glob("checkpoint-00000003"))
-        assert self.status(folder)["status"] == "failed"
-
-    def test_a_failure_is_told_with_its_rank_and_cause(self, run):
-        folder, base = run
-        on_two(*base, ok=False, FAULT="crash", STEP="3")
-        status = self.status(folder)
-        assert (status["status"], status["step"], status["rank"]) == ("failed", 3, 1)
-        assert "the disk of rank 1 is gone" in status["cause"]
-
-    def test_told_to_stop_none_leaves_before_all_is_written(self, run):
-        """The launcher ends the others as soon as one is gone."""
-        folder, base = run
-        before = (folder / "export/model.safetensors").read_bytes()
-        on_two(*base, ok=False, FAULT="told to stop", STEP="2")
-        assert self.status(folder) == {"status": "interrupted", "step": 3}
-        assert (folder / "export/model.safetensors").read_bytes() != before
-
-
-class TestNotFinite:
-    def test_a_run_of_such_steps_ends_it_and_names_the_last_good_checkpoint(self, shards, tmp_path):
-        base = in_process(shards, tmp_path, 2)
-        train(*base)
-        more = ("trainer.max_steps=30", "trainer.max_skipped_steps=3", "trainer.loss_weights.mel=inf")
-        with pytest.raises(FloatingPointError, match=r"3 steps in a row .* checkpoint is .*checkpoint-0000000[0-9]"):
-            train(*base, *more)
-        status = json.loads((tmp_path / "status.json").read_text())
-        assert status["status"].startswith("failed")
-        last = max(tmp_path.glob("checkpoint-*"))
-        assert all(
-            torch.isfinite(t).all() for network in weights(tmp_path, int(last.name[-8:])) for t in network.values()
-        )
-
-    def test_with_what_the_message_says_it_goes_on(self, shards, tmp_path):
-        base = in_process(shards, tmp_path, 30)
-        broken = ("trainer.max_skipped_steps=3", "trainer.loss_weights.mel=inf")
-        with pytest.raises(FloatingPointError, match="lower the learning rate or lengthen the warm-up"):
-            train(*base, *broken)
-        lower = ("trainer.generator.lr=1e-4", "trainer.generator.final_lr=1e-5", "trainer.generator.warmup_steps=9")
-        trainer = train(*base, "trainer.max_steps=4", "trainer.max_skipped_steps=1", *lower)
-        assert trainer.run.progress.step == 4
-        (rate, _) = trainer.task.learners[0].schedule.get_last_lr()
-        assert rate == pytest.approx(1e-4 * 5 / 9)  # that of the step to come
-
-    def test_one_such_step_is_left_out(self, shards, tmp_path, monkeypatch, caplog):
-        read = Trainer.read
-
-        def poisoned(trainer, batches):
-            batch, position = read(trainer, batches)
-            if trainer.run.progress.step == 1:
-                batch.audio[0, 0, 100] = float("inf")
-            return batch, position
-
-        monkeypatch.setattr(Trainer, "read", poisoned)
-        every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.validate_every=3")
-        trainer = train(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL, *every)
-        assert trainer.run.progress.skipped_steps == 1
-        assert trainer.run.progress.skipped_in_a_row == 0
-        assert equal(weights(tmp_path, 1), weights(tmp_path, 2))
-        assert not equal(weights(tmp_path, 2), weights(tmp_path, 3))
-        assert scalars(tmp_path)["skipped_steps"] == [0, 1, 1]
-        (message,) = [r.getMessage() for r in caplog.records if "not finite" in r.getMessage()]
-        assert "utterances: u" in message

@@ -1,0 +1,54 @@
+"""Steps whose losses or gradients are not finite."""
+
+import json
+
+import pytest
+import torch
+
+from esdcodec.training.trainer import Trainer
+from tests.training.runs import SMALL, equal, in_process, scalars, train, weights
+
+
+def test_a_run_of_such_steps_ends_it_and_names_the_last_good_checkpoint(shards, tmp_path):
+    base = in_process(shards, tmp_path, 2)
+    train(*base)
+    more = ("trainer.max_steps=30", "trainer.max_skipped_steps=3", "trainer.loss_weights.mel=inf")
+    with pytest.raises(FloatingPointError, match=r"3 steps in a row .* checkpoint is .*checkpoint-0000000[0-9]"):
+        train(*base, *more)
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["status"].startswith("failed")
+    last = max(tmp_path.glob("checkpoint-*"))
+    assert all(torch.isfinite(t).all() for network in weights(tmp_path, int(last.name[-8:])) for t in network.values())
+
+
+def test_with_what_the_message_says_it_goes_on(shards, tmp_path):
+    base = in_process(shards, tmp_path, 30)
+    broken = ("trainer.max_skipped_steps=3", "trainer.loss_weights.mel=inf")
+    with pytest.raises(FloatingPointError, match="lower the learning rate or lengthen the warm-up"):
+        train(*base, *broken)
+    lower = ("trainer.generator.lr=1e-4", "trainer.generator.final_lr=1e-5", "trainer.generator.warmup_steps=9")
+    trainer = train(*base, "trainer.max_steps=4", "trainer.max_skipped_steps=1", *lower)
+    assert trainer.run.progress.step == 4
+    (rate, _) = trainer.task.learners[0].schedule.get_last_lr()
+    assert rate == pytest.approx(1e-4 * 5 / 9)  # that of the step to come
+
+
+def test_one_such_step_is_left_out(shards, tmp_path, monkeypatch, caplog):
+    read = Trainer.read
+
+    def poisoned(trainer, batches):
+        batch, position = read(trainer, batches)
+        if trainer.run.progress.step == 1:
+            batch.audio[0, 0, 100] = float("inf")
+        return batch, position
+
+    monkeypatch.setattr(Trainer, "read", poisoned)
+    every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.validate_every=3")
+    trainer = train(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL, *every)
+    assert trainer.run.progress.skipped_steps == 1
+    assert trainer.run.progress.skipped_in_a_row == 0
+    assert equal(weights(tmp_path, 1), weights(tmp_path, 2))
+    assert not equal(weights(tmp_path, 2), weights(tmp_path, 3))
+    assert scalars(tmp_path)["skipped_steps"] == [0, 1, 1]
+    (message,) = [r.getMessage() for r in caplog.records if "not finite" in r.getMessage()]
+    assert "utterances: u" in message
