@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -156,16 +157,18 @@ def read(source: str | Path, revision: str | None = None) -> Weights:
         ours = {published.our_name(k): v for k, v in tensors.items() if k not in published.CONSTANTS}
         return Weights(file, file, {}, ours, is_published=True)
     if config_file is None and embedded is not None:
-        return Weights(file, file, _parse_config(embedded, file), tensors, is_published=False)
+        return Weights(file, file, _parse_config(embedded.encode(), file), tensors, is_published=False)
     config_file = config_file or file.with_name(CONFIG)
     if not config_file.is_file():
         raise WeightsError(f"{file}: neither published weights nor an ESDCodec file with its configuration")
-    if config_file.stat().st_size > _MAX_CONFIG_BYTES:
-        raise WeightsError(f"{config_file}: not the configuration of an ESDCodec, which is no longer than 1 MiB")
-    return Weights(file, config_file, _parse_config(config_file.read_bytes(), config_file), tensors, is_published=False)
+    with open(config_file, "rb") as stream:
+        text = stream.read(_MAX_CONFIG_BYTES + 1)
+    return Weights(file, config_file, _parse_config(text, config_file), tensors, is_published=False)
 
 
-def _parse_config(text: str | bytes, file: Path) -> dict[str, Any]:
+def _parse_config(text: bytes, file: Path) -> dict[str, Any]:
+    if len(text) > _MAX_CONFIG_BYTES:
+        raise WeightsError(f"{file}: not the configuration of an ESDCodec, which is no longer than 1 MiB")
     try:
         config: dict[str, Any] = json.loads(text)
         if config.pop("model_type") != _MODEL_TYPE:
@@ -205,7 +208,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], str | None]:
         raise WeightsError(f"{file}: damaged, or not a weights file ({_first_line(error)})") from error
     except Exception as error:  # pickle.UnpicklingError and whatever else a hostile or cut file makes the reader raise
         raise WeightsError(
-            f"{file}: refused: it is damaged, or holds more than tensors ({_first_line(error)}); nothing of it was run"
+            f"{file}: refused: it is damaged, or holds more than tensors ({_refusal(error)}); nothing of it was run"
         ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()
@@ -225,8 +228,8 @@ def _check_archive(file: Path) -> None:
 
 def _check_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-            kind = "meta tensor" if tensor.device.type == "meta" else "sparse or quantized tensor"
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
+            kind = "meta tensor" if tensor.device.type == "meta" else "sparse, quantized or nested tensor"
             raise WeightsError(f"{file}: {name} is a {kind}, expected one with all its values")
     stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
     claimed = sum(t.numel() * t.element_size() for t in tensors.values())
@@ -235,9 +238,17 @@ def _check_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
             f"{file}: its tensors share memory: {claimed} bytes of values, of which {sum(stored.values())} are stored"
         )
     for name, tensor in tensors.items():
-        values = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+        values = tensor.float() if tensor.is_floating_point() else tensor  # as the network will have them
         if not torch.isfinite(values).all():
-            raise WeightsError(f"{file}: {name} contains NaN or infinite values: train it anew, or take another file")
+            raise WeightsError(
+                f"{file}: {name} contains NaN or infinite values, as float32: train it anew, or take another file"
+            )
+
+
+def _refusal(error: Exception) -> str:
+    """What a reader of pickles refused, without torch's advice on how to run it all the same."""
+    reason = re.search(r"WeightsUnpickler error: ([^\n.]+(?:\.\w[^\n.]*)*)", str(error))
+    return reason[1] if reason else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from esdcodec.codec import load
+from esdcodec.codec import ESDCodec, load
 from tests.conftest import speech
 
 
@@ -61,6 +61,25 @@ class TestWhateverTheCallerHasSet:
         assert torch.equal(pieces, codes)
         torch.testing.assert_close(audio, decoded, rtol=0, atol=1e-4)
         codec.train()(speech(0.1)).audio.sum().backward()  # its weights are ordinary ones
+
+    def test_a_codec_that_is_loaded_runs_under_any_default_device(self, folder, expected):
+        codec = load(folder, device="cpu")
+        with torch.device("meta"):
+            codes, decoded = codec.encode(self.AUDIO), codec.decode(expected[0])
+            lengths = codec.encode(speech(0.2).to("cpu").repeat(2, 1, 1), 16000, lengths=[3200, 100])
+        assert torch.equal(codes, expected[0])
+        assert torch.equal(decoded, expected[1])
+        assert lengths.device.type == "cpu"
+
+    def test_built_on_the_meta_device_it_can_be_given_memory_and_weights(self, folder, expected):
+        codec = load(folder, device="cpu")
+        for assign in (True, False):
+            with torch.device("meta"):
+                other = ESDCodec(**codec.config).eval()
+            other = other if assign else other.to_empty(device="cpu")
+            other.load_state_dict(codec.state_dict(), assign=assign)
+            assert torch.equal(other.encode(self.AUDIO), expected[0])
+            assert other.fingerprint == codec.fingerprint
 
     def test_a_codec_on_the_meta_device_says_so(self, folder):
         codec = load(folder, device="meta")

@@ -43,8 +43,9 @@ class TestDamage:
                 return (open, (str(tmp_path / "run"), "w"))
 
         torch.save({"dac.x": Hostile()}, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(WeightsError, match=r"evil\.pt: .*nothing of it was run"):
+        with pytest.raises(WeightsError, match=r"evil\.pt: .*global: GLOBAL .*open .*nothing of it was run") as refusal:
             load(tmp_path / "evil.pt")
+        assert "weights_only" not in str(refusal.value)  # torch's advice on how to run it all the same
         assert not (tmp_path / "run").exists()
 
     def test_dict_of_something_else_than_tensors(self, tmp_path):
@@ -63,8 +64,25 @@ class TestDamage:
             (lambda: torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (2**30, 2**30)), "a is a sparse"),
             (torch.empty(2**40, device="meta"), "a is a meta tensor"),
             (torch.zeros(1).expand(2**40), "share memory"),
+            (torch.tensor([1e300]).double() * 1e300, "a contains NaN or infinite"),
+            (torch.tensor([1e300], dtype=torch.float64), "a contains NaN or infinite values, as float32"),
+            (lambda: torch.nested.nested_tensor([torch.ones(3), torch.ones(4)]), "(a is a .* nested|damaged)"),
+            (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "(a is a .* quantized|damaged)"),
         ],
-        ids=["NaN", "infinite", "NaN of 8 bits", "sparse", "CSR", "huge and sparse", "meta", "expanded"],
+        ids=[
+            "NaN",
+            "infinite",
+            "NaN of 8 bits",
+            "sparse",
+            "CSR",
+            "huge and sparse",
+            "meta",
+            "expanded",
+            "infinite as float64",
+            "infinite as float32",
+            "nested",
+            "quantized",
+        ],
     )
     @pytest.mark.parametrize("zipped", [True, False])
     @pytest.mark.filterwarnings("ignore")
@@ -90,6 +108,15 @@ class TestDamage:
         assert (tmp_path / "bomb.pt").stat().st_size < 10**5
         with pytest.raises(WeightsError, match=r"bomb\.pt: refused: it would unpack to 4000\d+ bytes"):
             read_tensors(tmp_path / "bomb.pt")
+
+    def test_a_huge_configuration_is_not_parsed(self, tmp_path):
+        huge = '{"model_type": "esdcodec", "encoder_rates": [' + "1," * 2**20 + "1]}"
+        save_file({"a": torch.zeros(3)}, tmp_path / "embedded.safetensors", metadata={"config": huge})
+        save_file({"a": torch.zeros(3)}, tmp_path / "model.safetensors")
+        (tmp_path / "config.json").write_text(huge)
+        for source in (tmp_path / "embedded.safetensors", tmp_path):
+            with pytest.raises(WeightsError, match="no longer than 1 MiB"):
+                load(source)
 
     def test_empty_folder(self, tmp_path):
         with pytest.raises(ModelNotFoundError, match=r"neither model\.safetensors nor"):

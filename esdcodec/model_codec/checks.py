@@ -14,6 +14,7 @@ LOUDEST = 32.0  # full scales (30 dB above): no recording of floats is louder, a
 ALIKE = 0.8  # correlation; that of two recordings of speech is about 0
 FEW_SAMPLES = 2400  # too few to tell
 MAX_PARTS = 1000  # blocks, stages or codebooks of a network
+MAX_RATE = 1_000_000  # Hz, as in `.esd` files
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
 
 MAX_GAIN_DB = 60
@@ -40,7 +41,7 @@ def check_tensor(values: Any, what: str, device: torch.device) -> Tensor:
 def check_integer(value: Any, what: str, low: int, high: int | None, advice: str) -> int:
     """`value` as int, if it is one from `low` to `high`."""
     try:
-        number = operator.index(value)
+        number = low - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = low - 1
     if number < low or (high is not None and number > high):
@@ -174,6 +175,8 @@ def check_config(config: dict[str, Any]) -> None:
                 check_integer(rate, name, 1, None, "must be positive whole numbers")
         elif value is not None or name != "semantic_codebook_dim":
             low = 0 if name == "acoustic_codebooks" else 1
-            high = MAX_PARTS if name.endswith(("_blocks", "_codebooks")) else None
+            high = (
+                MAX_RATE if name == "sample_rate" else MAX_PARTS if name.endswith(("_blocks", "_codebooks")) else None
+            )
             limit = f" and at most {high}" if high else ""
             check_integer(value, name, low, high, f"must be a whole number of at least {low}{limit}")

@@ -19,6 +19,20 @@ def test_sizes_are_checked_before_anything_is_built(name, value):
         ESDCodec(**{**TINY, name: value})
 
 
+@pytest.mark.parametrize("value", [0, -1, 10**30, 24000.5, True, "24000", float("nan")])
+def test_the_sample_rate_is_one_that_recordings_have(value):
+    with pytest.raises(ValueError, match=r"sample_rate=.*must be a whole number of at least 1 and at most 1000000"):
+        ESDCodec(**{**TINY, "sample_rate": value})
+
+
+@pytest.mark.parametrize("rates", [[], [-1, 120], [0, 120], [2.0, 60], [True, 120], "2345", [1] * 1001, None])
+def test_strides_are_positive_whole_numbers(rates):
+    with pytest.raises(
+        ValueError, match="encoder_rates.* must be (a list of 1 to 1000 strides|positive whole numbers)"
+    ):
+        ESDCodec(**{**TINY, "encoder_rates": rates})
+
+
 class TestInput:
     @pytest.mark.parametrize(
         "convert",
