@@ -27,7 +27,7 @@ from transformers import SeamlessM4TFeatureExtractor
 from esdcodec.audio import read
 from esdcodec.dataset.batch import collate
 from esdcodec.dataset.filters import Filters
-from esdcodec.dataset.loader import Reader, Source
+from esdcodec.dataset.loader import Loaders, Source
 from esdcodec.dataset.members import AUDIO
 from esdcodec.dataset.shards import list_shards
 from esdcodec.dataset.skip_counts import SkipCounts
@@ -91,10 +91,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = args.shards or make_shards(Path(folder), args.format, args.rate)
         started = time.perf_counter()
-        reader = Reader(Filters(), sample_rate=SAMPLE_RATE, batch_size=BATCH_SIZE, num_workers=0, max_broken_share=1)
+        loaders = Loaders(Filters(), sample_rate=SAMPLE_RATE, batch_size=BATCH_SIZE, num_workers=0, max_broken_share=1)
         SeamlessM4TFeatureExtractor().save_pretrained(f"{folder}/features")  # that of w2v-BERT 2.0
         ours, with_teacher = (
-            reader.training(
+            loaders.training(
                 Source.parse(source),
                 segment_length=length,
                 per_utterance=1,

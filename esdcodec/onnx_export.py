@@ -88,9 +88,11 @@ class EncoderGraph(nn.Module):
         super().__init__()
         tables = _tables(codec)
         self.encoder, self.semantic_decoder = _plain(codec.encoder), _plain(codec.semantic_decoder)
-        self.searches = nn.ModuleList(_Search(table) for table in tables[:1])
+        self.searches = nn.ModuleList(_NearestEntry(table) for table in tables[:1])
         for quantizer in codec.acoustic_quantizer.quantizers:
-            self.searches.append(_Search(F.normalize(quantizer.codebook.weight, dim=-1), _plain(quantizer.in_proj)))
+            self.searches.append(
+                _NearestEntry(F.normalize(quantizer.codebook.weight, dim=-1), _plain(quantizer.in_proj))
+            )
         self.tables = nn.ParameterList(tables)
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -103,7 +105,7 @@ class EncoderGraph(nn.Module):
         return torch.stack(codes, dim=1)
 
 
-class _Search(nn.Module):
+class _NearestEntry(nn.Module):
     """Nearest entry ``[B, L]`` to each frame of ``[B, D, L]``, or to its direction in a projection."""
 
     def __init__(self, codebook: Tensor, projection: nn.Module | None = None) -> None:

@@ -1,6 +1,7 @@
 """The package's layout: imports go down, or sideways within a folder; never up, never in a circle."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "esdcodec"
 
 FLOORS = {  # longest matching prefix of a module's path; a lower number stands below
-    "errors": 0, "config": 0, "published": 0,  # names and places alone
+    "errors": 0, "config": 0, "published": 0, "lazy": 0,  # names and places alone
     "whole_file": 0, "processes": 0,  # files are written, and audio is read, by all that stands above
     "audio": 1, "pipes": 1, "precision": 1, "weights": 1, "bitstream": 1, "model_codec": 1, "model_tts": 1,
     "loudness": 2, "streams": 2, "dataset": 2,
@@ -138,3 +139,22 @@ def test_the_network_needs_torch_alone(module):
         )
     }
     assert names - set(sys.stdlib_module_names) <= {"torch", "einops", "numpy"}
+
+
+def test_no_two_public_classes_or_types_have_one_name():
+    """Somebody who searches for a name finds one thing."""
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        for statement in ast.parse(FILES[module].read_text(encoding="utf-8")).body:
+            names = [statement.name] if isinstance(statement, ast.ClassDef) else []
+            if isinstance(statement, ast.Assign):
+                names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+            for name in names:
+                if re.fullmatch(r"[A-Z]\w*[a-z]\w*", name) and not is_type_variable(statement):
+                    homes.setdefault(name, []).append(module)
+    assert not {name: modules for name, modules in homes.items() if len(modules) > 1}
+
+
+def is_type_variable(statement: ast.stmt) -> bool:
+    call = statement.value if isinstance(statement, ast.Assign) else None
+    return isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("TypeVar", "ParamSpec")

@@ -30,7 +30,7 @@ _FORMATS = (
 )
 
 
-class Decoder(Protocol):
+class AudioDecoder(Protocol):
     """An open recording."""
 
     rate: int  # Hz
@@ -255,7 +255,7 @@ class View(io.RawIOBase):
         return len(content)
 
 
-def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool) -> Decoder:
+def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool) -> AudioDecoder:
     """The decoder for a part of an open file.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from .containers import parts_of
-from .decoders import FAILURES, Decoder, FFmpegDecoder, SoundfileDecoder, View, decoder_of, reason_of
+from .decoders import FAILURES, AudioDecoder, FFmpegDecoder, SoundfileDecoder, View, decoder_of, reason_of
 from .errors import AudioFileError
 from .part import Part
 from .resample import Resampler, Waveform, resample
@@ -87,12 +87,12 @@ def _blocks(
     path: str | Path | None,
     name: object,
     parts: list[Part],
-    first: Decoder,
+    first: AudioDecoder,
     size: int,
     told: list[str],
 ) -> Iterator[Waveform]:
     given = 0
-    decoder: Decoder = first
+    decoder: AudioDecoder = first
     for i, part in enumerate(parts):
         if i:
             try:
@@ -110,7 +110,7 @@ def _blocks(
         raise AudioFileError(f"{name}: cannot be read as audio ({reason})" if reason else f"{name}: holds no samples")
 
 
-def _salvaged(decoder: Decoder, stream: BinaryIO, part: Part, whole: bool, size: int) -> Iterator[Waveform]:
+def _salvaged(decoder: AudioDecoder, stream: BinaryIO, part: Part, whole: bool, size: int) -> Iterator[Waveform]:
     """The blocks of a decoder; where soundfile fails in the middle, FFmpeg goes on from there."""
     try:
         yield from decoder.blocks(size)
@@ -300,14 +300,14 @@ def _located(parts: list[Part], i: int, problem: str) -> str:
     return problem if len(parts) == 1 else f"part {i + 1} of {len(parts)}: {problem}"
 
 
-def _sound(decoder: Decoder) -> Decoder:
+def _sound(decoder: AudioDecoder) -> AudioDecoder:
     """The decoder, unless its rate would make gigabytes of a small file."""
     if not LOWEST_RATE <= decoder.rate <= HIGHEST_RATE:
         raise AudioFileError(f"it states a sample rate of {decoder.rate} Hz")
     return decoder
 
 
-def _first_decoder(stream: BinaryIO, path: str | Path | None, name: object, parts: list[Part]) -> Decoder:
+def _first_decoder(stream: BinaryIO, path: str | Path | None, name: object, parts: list[Part]) -> AudioDecoder:
     try:
         return _sound(decoder_of(stream, path, parts[0], len(parts) == 1))
     except AudioFileError as error:

@@ -27,14 +27,14 @@ def search(stream: BinaryIO, header: Header, start: int) -> FoundBlocks:
     good end marker. The end marker is believed if it promises no fewer frames than were found, and at most twice the
     blocks that the file has room for, and `SPARE_BLOCKS`; otherwise the recording ends with the last good block.
     """
-    found = _Search(stream, header, start)
+    found = _BlockSearch(stream, header, start)
     position = start
     while position < found.size and found.samples is None:
         position += found.step(position)
     return found.result()
 
 
-class _Search:
+class _BlockSearch:
     def __init__(self, stream: BinaryIO, header: Header, start: int) -> None:
         self.header = header
         self.size = stream.seek(0, io.SEEK_END)

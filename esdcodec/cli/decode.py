@@ -31,7 +31,7 @@ def add_parser(commands: "Commands[Command]") -> None:
 
 
 def start(args: argparse.Namespace) -> int:
-    from .batch import run
+    from .many_files import run
 
     task = Decode(
         CodecSettings.of(args),

@@ -49,7 +49,7 @@ def add_parser(commands: "Commands[Command]") -> None:
 
 def start(args: argparse.Namespace) -> int:
     from ..audio import EXTENSIONS
-    from .batch import run
+    from .many_files import run
 
     task = Encode(
         CodecSettings.of(args),

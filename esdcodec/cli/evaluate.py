@@ -62,7 +62,7 @@ def add_parser(commands: Commands[Command]) -> None:
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
+class EvaluationRun:
     """An evaluation, and what is made of it."""
 
     evaluation: EvaluationSettings
@@ -79,7 +79,7 @@ class EvaluateSettings:
 
 def start(args: argparse.Namespace) -> int:
     return run(
-        EvaluateSettings(
+        EvaluationRun(
             evaluation_of(args), args.output, args.jobs, args.by, args.html, needs_all_metrics=bool(args.metrics)
         )
     )
@@ -109,12 +109,12 @@ def evaluation_of(args: argparse.Namespace) -> EvaluationSettings:
     )
 
 
-def run(settings: EvaluateSettings) -> int:
+def run(settings: EvaluationRun) -> int:
     from tqdm import tqdm
 
     from ..evaluation.evaluate import Evaluator, evaluate_files, references_below
     from ..evaluation.metrics import installed_scorers
-    from ..evaluation.report import Report
+    from ..evaluation.report import EvaluationReport
     from ..evaluation.store import ScoreStore
     from ..evaluation.summary import file_scores
 
@@ -135,7 +135,7 @@ def run(settings: EvaluateSettings) -> int:
     store = ScoreStore(settings.output / "scores.jsonl")
     with closing(evaluate_files(evaluator, files, store, jobs=settings.jobs)) as results:
         evaluations = list(tqdm(results, total=len(files), unit="file", disable=not sys.stderr.isatty()))
-    report = Report.of(file_scores(evaluations, store, settings.by), evaluations, evaluator.codebook_sizes)
+    report = EvaluationReport.of(file_scores(evaluations, store, settings.by), evaluations, evaluator.codebook_sizes)
     if report.results:
         report.write(settings.output)
         if settings.html:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..codec import ESDCodec
-    from ..infer.files import CodedFile, Progress
+    from ..infer.files import CodedFile, FileProgress
 
 
 @dataclass
@@ -27,7 +27,7 @@ class FileTask:
     takes_pipes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.progress: Progress | None = None  # is told how far a file is; stays in this process
+        self.progress: FileProgress | None = None  # is told how far a file is; stays in this process
 
     @property
     def suffixes(self) -> tuple[str, ...]:

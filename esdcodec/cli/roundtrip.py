@@ -46,7 +46,7 @@ def add_parser(commands: "Commands[Command]") -> None:
 
 def start(args: argparse.Namespace) -> int:
     from ..audio import EXTENSIONS
-    from .batch import run
+    from .many_files import run
 
     files = FileSettings.of(args)
     task = Roundtrip(CodecSettings.of(args), n_quantizers=args.n_quantizers, picture=args.plot, gain_db=args.gain)

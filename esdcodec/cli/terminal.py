@@ -9,7 +9,7 @@ def printable(text: object) -> str:
 
 
 class SecondsBar(tqdm):
-    """The `Progress` of `infer.files` as a bar; it begins anew where they do, as decoding does after encoding."""
+    """The `FileProgress` of `infer.files` as a bar; it begins anew where they do, as decoding does after encoding."""
 
     def __init__(self, *, disable: bool) -> None:
         super().__init__(unit="s", disable=disable, leave=False, bar_format=self._format(None))

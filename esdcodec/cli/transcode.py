@@ -24,7 +24,7 @@ def add_parser(commands: "Commands[Command]") -> None:
 
 
 def start(args: argparse.Namespace) -> int:
-    from .batch import run
+    from .many_files import run
 
     if args.output is None:
         raise UsageError("say with --output where to write")

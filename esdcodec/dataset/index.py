@@ -19,7 +19,7 @@ from .scan import ShardEntries, scan_shard
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, int], None]  # shards that are done, of how many, and the utterances in them
+IndexProgress = Callable[[int, int, int], None]  # shards that are done, of how many, and the utterances in them
 PER_PROCESS = 8  # shards at least, as a process takes seconds to start
 PUBLISH_EVERY = 600.0  # seconds: what a killed index loses
 
@@ -31,7 +31,7 @@ def index_corpus(
     cache: str | Path | None = None,
     items: Sequence[str] = AUDIO,
     processes: int = 1,
-    progress: Progress | None = None,
+    progress: IndexProgress | None = None,
 ) -> Manifest:
     """The manifest of local tars, made or brought up to date where it is not.
 
@@ -68,7 +68,12 @@ def index_corpus(
 
 
 def _scan(
-    new: Sequence[str], writer: ManifestWriter, items: Sequence[str], processes: int, progress: Progress | None, n: int
+    new: Sequence[str],
+    writer: ManifestWriter,
+    items: Sequence[str],
+    processes: int,
+    progress: IndexProgress | None,
+    n: int,
 ) -> Manifest:
     n_items = 0
     published = time.monotonic()

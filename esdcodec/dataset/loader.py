@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..processes import leave_to_the_parent
+from ..processes import ignore_signals_in_worker
 from .batch import Batch, FeatureExtractor
 from .corpus import Corpus
 from .filters import Filters
@@ -62,7 +62,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reader:
+class Loaders:
     """How segments are read, for training and validation alike.
 
     Args:
@@ -96,7 +96,7 @@ class Reader:
         seed: int,
         skip_counts: SkipCounts,
         extract: FeatureExtractor | None = None,
-    ) -> "Training":
+    ) -> "TrainingBatches":
         """Endless shuffled batches of several corpora; broken entries found by indexing go to `skip_counts`.
 
         Args:
@@ -127,7 +127,7 @@ class Reader:
                     **common,
                 )
 
-            return Training(self, stream, epoch_size=None)
+            return TrainingBatches(self, stream, epoch_size=None)
         corpora = self._corpora(sources, per_utterance=per_utterance, segment_seconds=segment_length / self.sample_rate)
         self._count(corpora, skip_counts)
         window = max(1, shuffle_window)
@@ -140,7 +140,7 @@ class Reader:
                 "data.shuffle_window=%d is %.1f batches of all processes: at least %d would mix them better",
                 window, steps, FEW_STEPS * self.batch_size * self.n_ranks,
             )  # fmt: skip
-        return Training(self, lambda position: segments, epoch_size=len(segments))
+        return TrainingBatches(self, lambda position: segments, epoch_size=len(segments))
 
     def validation(self, sources: Sequence[Source], *, segment_length: int) -> DataLoader:
         """Every utterance once, from its middle, shared between the ranks."""
@@ -233,27 +233,27 @@ class IndexLog:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingBatches:
     """The training batches of one process, from any position on."""
 
-    reader: Reader
+    loaders: Loaders
     dataset: Callable[[int], Dataset]  # by the position at which a run goes on
     epoch_size: int | None  # segments; None where nobody knows: a resumed run then begins a new order
 
     def batches(self, position: int) -> Iterator[Batch]:
         """Batches from `position`: the segments that all ranks have read so far."""
-        reader = self.reader
-        step = reader.batch_size * reader.n_ranks
-        sampler = count(position + reader.rank * reader.batch_size, step) if self.epoch_size else None
+        loaders = self.loaders
+        step = loaders.batch_size * loaders.n_ranks
+        sampler = count(position + loaders.rank * loaders.batch_size, step) if self.epoch_size else None
         yield from DataLoader(
             self.dataset(position),
             batch_size=None,
             sampler=sampler,
-            num_workers=reader.num_workers,
+            num_workers=loaders.num_workers,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,
         )
 
 
 def _start_worker(worker: int) -> None:
-    leave_to_the_parent()
+    ignore_signals_in_worker()

@@ -1,7 +1,8 @@
 """Scores of codecs on recordings. What is exported here is public; it is imported when first used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .evaluate import Evaluator, Failure, evaluate_files
@@ -36,22 +37,13 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Evaluator", "Failure", "evaluate_files"), "evaluate"),
-    **dict.fromkeys(("METRICS", "MissingPackage", "load_metric"), "metrics"),
-    **dict.fromkeys(("NotScorable", "Pair"), "pair"),
-    **dict.fromkeys(("Estimate", "FileScores", "by_group", "file_scores", "summarise"), "summary"),
-    **dict.fromkeys(("PEERS", "System", "SystemFailed"), "systems"),
-    "CodebookUsage": "usage",
-    "EvaluationSettings": "settings",
-    "ScoreStore": "store",
+    **dict.fromkeys(("Evaluator", "Failure", "evaluate_files"), ".evaluate"),
+    **dict.fromkeys(("METRICS", "MissingPackage", "load_metric"), ".metrics"),
+    **dict.fromkeys(("NotScorable", "Pair"), ".pair"),
+    **dict.fromkeys(("Estimate", "FileScores", "by_group", "file_scores", "summarise"), ".summary"),
+    **dict.fromkeys(("PEERS", "System", "SystemFailed"), ".systems"),
+    "CodebookUsage": ".usage",
+    "EvaluationSettings": ".settings",
+    "ScoreStore": ".store",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -16,9 +16,9 @@ from ..audio import AudioFileError, Waveform, read
 from .evaluate import kept_file
 from .plot import spectrogram_image
 from .reference import SAMPLE_RATE
-from .report import COLUMNS, Report, shown_columns
+from .report import COLUMNS, EvaluationReport, shown_columns
 from .settings import ORIGINAL, EvaluationSettings
-from .summary import Estimate, FileScores, Summary
+from .summary import Estimate, FileScores, SystemSummary
 from .systems import System
 
 WITH_PICTURES = 10  # files whose spectrograms are shown
@@ -36,7 +36,7 @@ th:first-child, td:first-child { text-align: left; } td small { color: #777; }
 """
 
 
-def write_html(report: Report, systems: Sequence[System], settings: EvaluationSettings, file: Path) -> None:
+def write_html(report: EvaluationReport, systems: Sequence[System], settings: EvaluationSettings, file: Path) -> None:
     """Write the report, with the originals and what `systems` made of them, which must have been kept."""
     assert settings.kept is not None
     folder, decoded, by_name = settings.folder, settings.kept, {system.name: system for system in systems}
@@ -70,7 +70,7 @@ def _quality(results: Sequence[FileScores]) -> float:
     return 0.0
 
 
-def _table(summary: Mapping[str, Summary]) -> str:
+def _table(summary: Mapping[str, SystemSummary]) -> str:
     columns = shown_columns(summary.values())
     head = "".join(f"<th>{html.escape(COLUMNS[name].heading)}" for name in columns)
     lines = []

@@ -13,7 +13,7 @@ import torch
 from .evaluate import FileEvaluation
 from .reference import Reference
 from .settings import ORIGINAL
-from .summary import Estimate, FileScores, Summary, by_group, score_names, summarise
+from .summary import Estimate, FileScores, SystemSummary, by_group, score_names, summarise
 from .usage import CodebookUsage
 
 
@@ -58,7 +58,7 @@ COLUMNS = {
 ONLY_WHERE_ANY = ("late", "other_length")  # of these, columns of zeros are left out
 
 
-def shown_columns(summaries: Iterable[Summary]) -> list[str]:
+def shown_columns(summaries: Iterable[SystemSummary]) -> list[str]:
     """The columns that say something: `files` only where systems have different numbers of them."""
     summaries = list(summaries)
     shown = [name for name in COLUMNS if any(name in of for of in summaries)]
@@ -68,7 +68,7 @@ def shown_columns(summaries: Iterable[Summary]) -> list[str]:
     return [name for name in shown if name not in idle]
 
 
-def table(summary: Mapping[str, Summary], *, intervals: bool = False) -> str:
+def table(summary: Mapping[str, SystemSummary], *, intervals: bool = False) -> str:
     """The summary as Markdown, a line for each system; with `intervals`, half the width of each 95 % interval."""
     columns = shown_columns(summary.values())
     lines = [["system", *(COLUMNS[name].heading for name in columns)]]
@@ -77,7 +77,7 @@ def table(summary: Mapping[str, Summary], *, intervals: bool = False) -> str:
     return _markdown(lines)
 
 
-def group_table(summary: Mapping[str, Summary], groups: Mapping[str, Mapping[str, Summary]]) -> str:
+def group_table(summary: Mapping[str, SystemSummary], groups: Mapping[str, Mapping[str, SystemSummary]]) -> str:
     """For each system the mean over all files, that of each group, with intervals, and the worst group's.
 
     The worst is named, with what the originals of that group have where the metric scores them, too.
@@ -93,7 +93,7 @@ def group_table(summary: Mapping[str, Summary], groups: Mapping[str, Mapping[str
     return _markdown(lines)
 
 
-def _worst(name: str, groups: Mapping[str, Summary], originals: Mapping[str, Summary]) -> str:
+def _worst(name: str, groups: Mapping[str, SystemSummary], originals: Mapping[str, SystemSummary]) -> str:
     column, values = COLUMNS[name], {group: of[name].value for group, of in groups.items() if name in of}
     if not values or column.worst is None:
         return ""
@@ -123,19 +123,19 @@ def _cell(value: Any, digits: int, intervals: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """What came of an evaluation."""
 
     results: list[FileScores]
-    summary: dict[str, Summary]  # by system
-    groups: dict[str, dict[str, Summary]]  # by group and system; empty where files are not grouped
+    summary: dict[str, SystemSummary]  # by system
+    groups: dict[str, dict[str, SystemSummary]]  # by group and system; empty where files are not grouped
     codebooks: list[dict[str, float]]
     warnings: list[str]
 
     @classmethod
     def of(
         cls, results: list[FileScores], evaluations: Sequence[FileEvaluation], codebook_sizes: Sequence[int]
-    ) -> "Report":
+    ) -> "EvaluationReport":
         references = [evaluation.reference for evaluation in evaluations if evaluation.reference is not None]
         groups = by_group(results) if any(each.group for each in results) else {}
         warned = [*warnings(results), *same_content(references)]
@@ -232,7 +232,7 @@ def write_csv(results: Sequence[FileScores], file: Path) -> None:
             writer.writerow([each.file, each.system, each.group, *facts, *scores])
 
 
-def _plain(summary: Mapping[str, Summary]) -> dict[str, dict[str, Any]]:
+def _plain(summary: Mapping[str, SystemSummary]) -> dict[str, dict[str, Any]]:
     return {
         system: {name: vars(value) if isinstance(value, Estimate) else value for name, value in of.items()}
         for system, of in summary.items()

@@ -15,7 +15,7 @@ RATIOS = {"wer": ("word_errors", "words"), "cer": ("letter_errors", "letters")}
 LATE = 10.0  # ms, from which decoded audio counts as shifted; vocoders smear their levels by up to 6
 LENGTH_TOLERANCE = 0.04  # seconds that it may be longer or shorter without a word
 
-Summary = dict[str, Any]  # column -> `Estimate`, or a number that is counted over all files
+SystemSummary = dict[str, Any]  # column -> `Estimate`, or a number that is counted over all files
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Estimate:
     n_files: int | None = None  # that have the score
 
 
-def summarise(results: Sequence[FileScores]) -> dict[str, Summary]:
+def summarise(results: Sequence[FileScores]) -> dict[str, SystemSummary]:
     """For each system an `Estimate` of every column, and what is counted over all files.
 
     WER and CER are errors over words of all files. Files for which a score is not defined are left out of its mean.
@@ -87,7 +87,7 @@ def summarise(results: Sequence[FileScores]) -> dict[str, Summary]:
     return {system: _summary(sorted(of, key=lambda each: each.file)) for system, of in by_system.items()}
 
 
-def by_group(results: Sequence[FileScores]) -> dict[str, dict[str, Summary]]:
+def by_group(results: Sequence[FileScores]) -> dict[str, dict[str, SystemSummary]]:
     """As `summarise`, of each group: group -> system -> column."""
     groups: dict[str, list[FileScores]] = defaultdict(list)
     for result in results:
@@ -95,8 +95,8 @@ def by_group(results: Sequence[FileScores]) -> dict[str, dict[str, Summary]]:
     return {group: summarise(groups[group]) for group in sorted(groups)}
 
 
-def _summary(results: list[FileScores]) -> Summary:
-    summary: Summary = {"files": len(results), "seconds": sum(each.coding.seconds for each in results)}
+def _summary(results: list[FileScores]) -> SystemSummary:
+    summary: SystemSummary = {"files": len(results), "seconds": sum(each.coding.seconds for each in results)}
     columns = {name: np.array([r.scores.get(name, np.nan) for r in results], float) for name in score_names(results)}
     for name, (errors, total) in RATIOS.items():
         if errors in columns:
@@ -119,9 +119,9 @@ def _summary(results: list[FileScores]) -> Summary:
     )
 
 
-def _counted(codings: Sequence[Coding], seconds: float) -> Summary:
+def _counted(codings: Sequence[Coding], seconds: float) -> SystemSummary:
     """Rates, speed and memory; without what is not known of all files."""
-    counted: Summary = {}
+    counted: SystemSummary = {}
     if all(coding.n_bytes is not None for coding in codings):
         counted["kbps"] = sum(coding.n_bytes or 0 for coding in codings) * 8 / seconds / 1000
     if codings[0].bitrate is not None:

@@ -20,7 +20,9 @@ from ..streams import StreamDecoder
 from .sinks import MakeSink
 
 SILENCE = 2**18  # samples that are written at once
-Progress = Callable[[float, float | None], None]  # seconds of audio that are done, and of how many (None: not known)
+FileProgress = Callable[
+    [float, float | None], None
+]  # seconds of audio that are done, and of how many (None: not known)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def encode_file(
     pieces: Pieces = Pieces(),
     *,
     gain_db: float | None = None,
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
 ) -> CodedFile:
     """Encode an audio file into an `.esd` stream.
 
@@ -106,7 +108,7 @@ def encode_array(
     pieces: Pieces = Pieces(),
     *,
     gain_db: float = 0.0,
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
 ) -> tuple[NDArray[np.uint16], CodedFile]:
     """The codes ``[n, L]`` of an audio file alone, as language models take them. Arguments are as of `encode_file`.
 
@@ -133,7 +135,7 @@ class _Encoding:
         n_quantizers: int | None,
         pieces: Pieces,
         gain_db: float,
-        progress: Progress | None,
+        progress: FileProgress | None,
     ) -> None:
         self.codec, self.source, self.pieces, self.progress = codec, source, pieces, progress
         self.n_quantizers, self.gain_db = n_quantizers, gain_db
@@ -206,7 +208,7 @@ def decode_file(
     sample_rate: int | None = None,
     recover: bool = False,
     pieces: Pieces = Pieces(),
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
 ) -> CodedFile:
     """Decode an `.esd` stream.
 
@@ -237,7 +239,7 @@ def decode_file(
 
 
 def _write_audio(
-    reader: Reader | PipeReader, decoding: "_Decoding", sink: MakeSink, rate: int, progress: Progress | None
+    reader: Reader | PipeReader, decoding: "_Decoding", sink: MakeSink, rate: int, progress: FileProgress | None
 ) -> None:
     """Decode what `reader` has, at `rate` Hz and as long as the recording was."""
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .spectral import centred_magnitude, mel_filters
 
-Maps = Sequence[Sequence[Tensor]]  # of each sub-discriminator, the score last
+FeatureMaps = Sequence[Sequence[Tensor]]  # of each sub-discriminator, the score last
 
 WINDOWS = {256: 40, 512: 80, 1024: 160, 2048: 320}  # samples -> mel bins
 SUBBAND_WINDOWS = {128: 20, 256: 40, 512: 80}
@@ -57,22 +57,22 @@ def distillation_loss(
     return (distance * mask[..., :n_frames]).sum() / frames.clamp(min=1)
 
 
-def discriminator_loss(real: Maps, fake: Maps) -> Tensor:
+def discriminator_loss(real: FeatureMaps, fake: FeatureMaps) -> Tensor:
     """Least-squares loss of the discriminators (Mao et al. 2016, arXiv:1611.04076)."""
     return sum(((1 - x[-1]).square().mean() + y[-1].square().mean() for x, y in zip(real, fake)), start=_zero(real))
 
 
-def adversarial_loss(fake: Maps) -> Tensor:
+def adversarial_loss(fake: FeatureMaps) -> Tensor:
     """Least-squares loss of the codec against the discriminators."""
     return sum(((1 - maps[-1]).square().mean() for maps in fake), start=_zero(fake))
 
 
-def feature_matching_loss(real: Maps, fake: Maps) -> Tensor:
+def feature_matching_loss(real: FeatureMaps, fake: FeatureMaps) -> Tensor:
     """L1 of the discriminators' feature maps, the scores left out (Larsen et al. 2015, arXiv:1512.09300)."""
     return sum(
         (F.l1_loss(y, x.detach()) for xs, ys in zip(real, fake) for x, y in zip(xs[:-1], ys[:-1])), start=_zero(real)
     )
 
 
-def _zero(maps: Maps) -> Tensor:
+def _zero(maps: FeatureMaps) -> Tensor:
     return maps[0][-1].new_zeros(())

@@ -7,7 +7,7 @@ from .signals import (
     SIGNALS,
     Interrupted,
     Interruption,
-    leave_to_the_parent,
+    ignore_signals_in_worker,
     stop,
     uninterrupted,
 )
@@ -19,8 +19,8 @@ __all__ = [
     "Interrupted",
     "Interruption",
     "WorkerDied",
+    "ignore_signals_in_worker",
     "in_processes",
-    "leave_to_the_parent",
     "stop",
     "uninterrupted",
 ]

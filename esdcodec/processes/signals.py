@@ -86,7 +86,7 @@ class Interruption:
         self.received = True
 
 
-def leave_to_the_parent() -> None:
+def ignore_signals_in_worker() -> None:
     """Ignore, in a worker process, signals that are not the parent's, and end when the parent has ended.
 
     A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved. A trainer

@@ -16,7 +16,7 @@ STARVED = 0.2  # share of the time spent waiting for data
 Sounds = Mapping[str, tuple[np.ndarray, int]]  # name -> waveform [T] and its rate
 
 
-class Window:
+class LogWindow:
     """Collects what the steps since the last log line say."""
 
     def __init__(self, device: torch.device) -> None:

@@ -31,7 +31,7 @@ from ..model_codec.losses import (
     LOW_BAND_WINDOWS,
     SUBBAND_WINDOWS,
     WINDOWS,
-    Maps,
+    FeatureMaps,
     adversarial_loss,
     discriminator_loss,
     distillation_loss,
@@ -184,7 +184,7 @@ class AdversarialPass:
         }
         return terms, scalars
 
-    def discriminate(self, real: Tensor, fake: Tensor) -> tuple[Maps, Maps]:
+    def discriminate(self, real: Tensor, fake: Tensor) -> tuple[FeatureMaps, FeatureMaps]:
         """Feature maps of both, whose gradients reach the discriminators."""
         n = len(real)
         with self.accelerator.autocast():
@@ -194,7 +194,7 @@ class AdversarialPass:
             [[m[n:].float() for m in maps_of] for maps_of in maps],
         )
 
-    def feature_maps(self, audio: Tensor) -> Maps:
+    def feature_maps(self, audio: Tensor) -> FeatureMaps:
         """Feature maps whose gradients reach the audio, but not the discriminators."""
         network = self.discriminator.unwrapped
         parameters = {name: p.detach() for name, p in network.named_parameters()}
@@ -203,7 +203,7 @@ class AdversarialPass:
         return [[m.float() for m in maps_of] for maps_of in maps]
 
 
-def _mean_score(maps: Maps) -> Tensor:
+def _mean_score(maps: FeatureMaps) -> Tensor:
     return torch.stack([maps_of[-1].detach().mean() for maps_of in maps]).mean()
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..codec import ESDCodec, load
 from ..dataset.batch import FeatureExtractor
-from ..dataset.loader import Reader, Source
+from ..dataset.loader import Loaders, Source
 from ..dataset.skip_counts import SkipCounts
 from ..model_codec.discriminator import Discriminator
 from .codec_task import CodecTask
@@ -62,14 +62,14 @@ def make_trainer(config: DictConfig) -> Trainer:
     accelerator = make_accelerator(trainer)
     codec, discriminator = make_networks(settings.model, trainer)
     teacher, extract = make_teacher(settings.model, codec, accelerator.device)
-    reader = make_reader(data, trainer, codec.sample_rate, accelerator)
+    loaders = make_loaders(data, trainer, codec.sample_rate, accelerator)
     validation = (
-        reader.validation(held_out, segment_length=data.segment_speech.validation_length)
+        loaders.validation(held_out, segment_length=data.segment_speech.validation_length)
         if held_out is not None
         else None
     )
     skip_counts = SkipCounts()
-    training = reader.training(
+    training = loaders.training(
         sources,
         segment_length=data.segment_speech.segment_length,
         per_utterance=data.segment_speech.per_utterance,
@@ -193,8 +193,8 @@ def make_teacher(
     return teacher.place(device), FeatureExtraction(settings.path, codec.sample_rate)
 
 
-def make_reader(data: DataSettings, settings: TrainerSettings, sample_rate: int, accelerator: Accelerator) -> Reader:
-    return Reader(
+def make_loaders(data: DataSettings, settings: TrainerSettings, sample_rate: int, accelerator: Accelerator) -> Loaders:
+    return Loaders(
         data.filters,
         sample_rate=sample_rate,
         batch_size=settings.batch_size,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..codec import best_device
 from ..dataset.filters import Filters
-from ..dataset.loader import Reader, Source
+from ..dataset.loader import Loaders, Source
 from ..dataset.skip_counts import SkipCounts
 from .teacher import TEACHER_RATE, FeatureExtraction, W2vBert
 
@@ -68,14 +68,14 @@ def main() -> None:
 
     device = best_device()
     teacher = W2vBert(args.teacher, layer=args.layer).place(device)
-    reader = Reader(
+    loaders = Loaders(
         Filters(),
         sample_rate=TEACHER_RATE,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         max_broken_share=0.05,
     )
-    training = reader.training(
+    training = loaders.training(
         Source.parse(args.shards),
         segment_length=round(args.segment_seconds * TEACHER_RATE),
         per_utterance=1,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..dataset.skip_counts import SkipCounts
 from ..processes import Interrupted
-from .monitor import Window, progress_line, starvation
+from .monitor import LogWindow, progress_line, starvation
 from .optimizer import Learner
 from .run import Run
 from .settings import RunSettings
@@ -60,7 +60,7 @@ class Trainer:
         self.accelerator = run.accelerator
         self.batch_size, self.item_seconds = batch_size, item_seconds
         self.skip_counts, self.max_broken_share = skip_counts, max_broken_share
-        self.window = Window(self.accelerator.device)
+        self.window = LogWindow(self.accelerator.device)
 
     def train(self) -> None:
         """Train to `max_steps`, from the newest checkpoint in `output_dir` if there is one.

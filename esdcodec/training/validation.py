@@ -19,7 +19,7 @@ from ..dataset.batch import Batch
 from ..evaluation.metrics import si_sdr, stoi
 from ..evaluation.usage import CodebookUsage
 from ..model_codec.losses import WINDOWS, mel_loss
-from ..processes import leave_to_the_parent
+from ..processes import ignore_signals_in_worker
 from .monitor import Sounds
 from .task import Validation
 
@@ -33,7 +33,7 @@ def n_quantizers_shown(codec: ESDCodec) -> list[int]:
     return sorted({1, min(3, codec.n_codebooks), codec.n_codebooks})
 
 
-class Scores:
+class ValidationScores:
     """Sums of scores, and the codes counted, of the batches that one process validates.
 
     Args:
@@ -51,7 +51,7 @@ class Scores:
         self.usage = CodebookUsage(codec.codebook_sizes, device)
 
     @torch.no_grad()
-    def add(self, batches: Iterable[Batch]) -> "Scores":
+    def add(self, batches: Iterable[Batch]) -> "ValidationScores":
         for batch in batches:
             if batch.keys:
                 self._add(batch.audio.to(self.device))
@@ -107,7 +107,7 @@ def _processes(n: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")  # a process that uses a GPU can't be copied
-    with ProcessPoolExecutor(n, context, initializer=leave_to_the_parent) as pool:
+    with ProcessPoolExecutor(n, context, initializer=ignore_signals_in_worker) as pool:
         yield pool
 
 
@@ -117,7 +117,7 @@ def validate(
     """Scores over all ranks, from 1, 3 and all codebooks; the mel distance with 3 decides which codec is the best."""
     codec.eval()
     with _processes(n_processes) as pool, accelerator.autocast():
-        scores = Scores(codec, accelerator.device, pool).add(batches)
+        scores = ValidationScores(codec, accelerator.device, pool).add(batches)
     codec.train()
     means = scores.means(accelerator.reduce(scores.as_tensor(), "sum"))
     scores.usage.counts = accelerator.reduce(scores.usage.counts, "sum")

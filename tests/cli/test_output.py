@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from esdcodec import pipes, whole_file
-from esdcodec.cli import batch
+from esdcodec.cli import many_files
 from esdcodec.cli.encode import Encode
 from esdcodec.cli.main import main
 from esdcodec.cli.options import AUDIO_FORMATS, CodecSettings, FileSettings
@@ -287,10 +287,8 @@ class TestOneFileAlone:
         monkeypatch.chdir(tmp_path)
         for name in ("assertion", "overflow", "unknown", "good", "better", *["killed"] * (jobs > 1)):
             write(Path("in", f"{name}.wav"))
-        assert (
-            batch.run(FileSettings(("in",), "out", jobs), Troubled(CodecSettings(model, "cpu"), 3), (".wav",), ("esd",))
-            == 1
-        )
+        task = Troubled(CodecSettings(model, "cpu"), 3)
+        assert many_files.run(FileSettings(("in",), "out", jobs), task, (".wav",), ("esd",)) == 1
         errors = capsys.readouterr().err
         assert "failed     in/assertion.wav: AssertionError\n" in errors
         assert "failed     in/overflow.wav: OverflowError: too large\n" in errors

@@ -3,15 +3,15 @@
 from itertools import islice
 
 from esdcodec.dataset.filters import Filters
-from esdcodec.dataset.loader import Reader, Source
+from esdcodec.dataset.loader import Loaders, Source
 from esdcodec.dataset.skip_counts import SkipCounts
 
 KEYS = [f"u{i:03d}" for i in range(12)]
 
 
-def reader(**options) -> Reader:
+def loaders(**options) -> Loaders:
     filters = Filters(**options.pop("filters", {}))
-    return Reader(
+    return Loaders(
         filters, **{"sample_rate": 24000, "batch_size": 1, "num_workers": 0, "max_broken_share": 0.5, **options}
     )
 
@@ -21,7 +21,7 @@ def training(source, *, position=0, n=None, seed=0, per_utterance=1, extract=Non
     skip_counts = options.pop("skip_counts", SkipCounts())
     source = Source.parse(source if isinstance(source, list) else str(source))
     batches = (
-        reader(**options)
+        loaders(**options)
         .training(
             source,
             segment_length=length,
@@ -41,7 +41,7 @@ def training(source, *, position=0, n=None, seed=0, per_utterance=1, extract=Non
 
 def validation(source, length=4800, **options):
     sources = Source.parse(source if isinstance(source, list) else str(source))
-    return list(reader(**options).validation(sources, segment_length=length))
+    return list(loaders(**options).validation(sources, segment_length=length))
 
 
 def keys(batches) -> list[str]:

@@ -40,7 +40,7 @@ class TestExactlyOnce:
     @pytest.mark.parametrize("n_readers", [1, 2, 4, 5])
     def test_readers_of_a_stream_share_all_pieces(self, n_shards, n_readers):
         shards = [str(i) for i in range(n_shards)]
-        pieces = [piece for reader in range(n_readers) for piece in share(shards, reader, n_readers, None)]
+        pieces = [piece for loaders in range(n_readers) for piece in share(shards, loaders, n_readers, None)]
         assert len(pieces) == len(set(pieces))
         for shard in shards:
             parts = [(part, n_parts) for name, part, n_parts in pieces if name == shard]

@@ -17,7 +17,7 @@ from esdcodec.dataset.skip_counts import SkipCounts, TooMuchIsBroken
 from tests.audio_bytes import encoded, mp3
 from tests.conftest import speech
 from tests.corpora import add, audio, broken_members, sample, utterance
-from tests.dataset.batches import KEYS, keys, reader, training, validation
+from tests.dataset.batches import KEYS, keys, loaders, training, validation
 
 MIN_RATE = {"min_sample_rate": 16000}
 
@@ -157,7 +157,7 @@ class TestBroken:
     def test_a_shard_that_disappears_is_counted(self, corpus):
         gone = list_shards(str(corpus))[1]
         training(corpus, n=1)  # indexed now
-        made = reader().training(
+        made = loaders().training(
             Source.parse(str(corpus)),
             segment_length=4800,
             per_utterance=1,

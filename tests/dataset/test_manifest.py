@@ -13,7 +13,7 @@ from esdcodec.dataset import index
 from esdcodec.dataset.corpus import Corpus
 from esdcodec.dataset.filters import Filters
 from esdcodec.dataset.index import check_current, find_manifest, index_corpus, manifest_paths
-from esdcodec.dataset.loader import Reader, Source
+from esdcodec.dataset.loader import Loaders, Source
 from esdcodec.dataset.make_shards import write_shards
 from esdcodec.dataset.manifest import Manifest, ManifestError
 from esdcodec.dataset.open_files import OpenFiles
@@ -246,13 +246,13 @@ class Ranks:
                 self.barrier.wait()
                 return [value for values in self.said for value in values]
 
-            reader = Reader(
+            loaders = Loaders(
                 Filters(), sample_rate=24000, batch_size=1, num_workers=0, max_broken_share=0.5, rank=rank,
                 n_ranks=self.n, local_rank=rank % self.per_machine, barrier=self.barrier.wait, gather=gather,
                 cache=cache(rank) if callable(cache) else cache,
             )  # fmt: skip
             try:
-                loader = reader.validation(
+                loader = loaders.validation(
                     Source.parse(source(rank) if callable(source) else source), segment_length=240
                 )
                 keys.extend(key for batch in loader for key in batch.keys)

@@ -28,7 +28,7 @@ def test_the_sample_rate_is_one_that_recordings_have(value):
 @pytest.mark.parametrize("rates", [[], [-1, 120], [0, 120], [2.0, 60], [True, 120], "2345", [1] * 1001, None])
 def test_strides_are_positive_whole_numbers(rates):
     with pytest.raises(
-        ValueError, match="encoder_rates.* must be (a list of 1 to 1000 strides|positive whole numbers)"
+        ValueError, match=r"encoder_rates.* must be (a list of 1 to 1000 strides|positive whole numbers)"
     ):
         ESDCodec(**{**TINY, "encoder_rates": rates})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esdcodec.processes import PREEMPTION, Interruption, leave_to_the_parent
+from esdcodec.processes import PREEMPTION, Interruption, ignore_signals_in_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_a_worker_without_sigwaitinfo_outlives_a_preemption(monkeypatch):
         monkeypatch.delattr(signal, name)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *PREEMPTION)}
     try:
-        leave_to_the_parent()
+        ignore_signals_in_worker()
         for number in before:
             os.kill(os.getpid(), number)  # nothing comes of it
     finally:
@@ -62,10 +62,10 @@ def test_a_worker_without_sigwaitinfo_outlives_a_preemption(monkeypatch):
 KILLED = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from esdcodec.processes import leave_to_the_parent
+from esdcodec.processes import ignore_signals_in_worker
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=leave_to_the_parent) as pool:
+    with ProcessPoolExecutor(1, context, initializer=ignore_signals_in_worker) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         time.sleep(1000)
 """

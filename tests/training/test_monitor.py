@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from esdcodec.training import monitor
 from esdcodec.training.codec_task import CodecTask, health_warnings
-from esdcodec.training.monitor import Window, progress_line, starvation
+from esdcodec.training.monitor import LogWindow, progress_line, starvation
 
 
 class TestMonitor:
@@ -44,7 +44,7 @@ class TestMonitor:
 def test_what_happens_while_a_window_is_paused_has_no_part_in_its_speed(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(monitor.time, "perf_counter", lambda: clock[0])
-    window = Window(torch.device("cpu"))
+    window = LogWindow(torch.device("cpu"))
     clock[0] += 10
     with window.paused():
         assert window.stopped
