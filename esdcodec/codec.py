@@ -101,7 +101,7 @@ class ESDCodec(InferenceNetwork):
     `model_codec.network.Network`.
     """
 
-    name = "unnamed"  # `load` knows better
+    name = "unnamed"  # `load` sets it
 
     # ---- encode and decode ------------------------------------------------------------------------------------------
 
@@ -127,8 +127,8 @@ class ESDCodec(InferenceNetwork):
             lengths: ``[B]``, samples of `audio` that belong to each item of a padded batch. Each item then gets the
                 codes that it gets alone: items of equal length go through the network together, so a batch sorted
                 into few lengths is the fast one.
-            gain_db: amplification before encoding, -60 to 60 dB, for `decode` to take back. `esdcodec.gain_for` tells
-                what quiet and loud recordings need to be coded as well as others.
+            gain_db: amplification before encoding, -60 to 60 dB, for `decode` to take back. `esdcodec.gain_for` gives
+                the gain with which a quiet or loud recording is coded best.
             chunk_seconds: longer audio goes through the network in chunks of so many seconds, each with the context
                 that the network's receptive field takes in: the codes are those of one pass, and memory is bounded.
             batch_seconds: seconds of chunks that go through together. Default: one chunk.

@@ -1,7 +1,8 @@
 """How loud a recording is, and the gain that brings it to the level at which the codec codes best.
 
 Pauses are left out as ITU-R BS.1770-5 does. Levels are those of the samples, without the weighting of that standard,
-because the network hears what the ear does not: a constant offset, amplified with quiet speech, does harm.
+because the network also responds to what the ear does not hear: a constant offset, amplified with quiet speech, does
+harm.
 """
 
 import math

@@ -142,7 +142,7 @@ class DecoderGraph(nn.Module):
 
 
 def _tables(codec: ESDCodec) -> list[Tensor]:
-    """What each code of each codebook says about the latent, ``[N, D]``; of codebook 0 before the semantic decoder."""
+    """What each code of each codebook adds to the latent, ``[N, D]``; of codebook 0 before the semantic decoder."""
     quantizers = codec.acoustic_quantizer.quantizers
     return [
         codec.semantic_quantizer.effective_codebook(),

@@ -19,7 +19,7 @@ STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")  # what `-` stands for, 
 
 
 def of_kind(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether this is of a kind such as `stat.S_ISDIR`; what cannot be looked at is of none."""
+    """Whether a path is of a kind such as `stat.S_ISDIR`; False where it cannot be examined."""
     try:
         return kind(path.stat().st_mode)
     except (OSError, ValueError):
@@ -36,7 +36,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def spooled(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """What a pipe gives, as a file that can seek, on disk."""
+    """A copy on disk of what a pipe gives, which can seek."""
     with tempfile.TemporaryFile() as file:
         while block := stream.read(2**20):
             file.write(block)
@@ -57,7 +57,7 @@ def output(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether it is none of the files that a folder has: a pipe, a device, or what a process has open."""
+    """Whether this is no regular file: a pipe, a device, or a descriptor of this process."""
     kinds = (stat.S_ISFIFO, stat.S_ISCHR, stat.S_ISBLK, stat.S_ISSOCK)
     return _descriptor(path) is not None or any(of_kind(path, kind) for kind in kinds)
 

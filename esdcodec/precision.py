@@ -1,4 +1,4 @@
-"""Which number format a codec runs fastest in, here."""
+"""The dtype in which a codec runs fastest on this machine."""
 
 import time
 from functools import cache
@@ -12,8 +12,8 @@ WORTH = 1.15  # bfloat16 costs a little accuracy: it has to be faster by this fa
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """`torch.bfloat16` where convolutions and products are faster in it than in float32, else `torch.float32`.
 
-    CUDA devices that have it are taken at their word. CPUs are measured, once in a process and for each number of
-    threads, which takes a few hundredths of a second: of two that say they have it, one was 1.5 times slower in it.
+    CUDA devices that report bfloat16 use it. CPUs are measured, once in a process for each number of threads, which
+    takes a few hundredths of a second: of two CPUs that report it, one was 1.5 times slower in it.
     """
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -20,7 +20,7 @@ except ImportError:  # Windows
 
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40] or "host"
 _PARTIAL = re.compile(r"\..*\.([A-Za-z0-9-]+)\.[0-9a-f]{16}\.part", re.DOTALL)
-OLD = 86400.0  # seconds, after which nobody is thought to be writing any more
+OLD = 86400.0  # seconds, after which an unfinished file counts as abandoned
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _lock(stream: BinaryIO, *, wait: bool) -> bool | None:
 
 
 def tidy(folder: Path) -> None:
-    """Delete what processes left that were killed: nobody holds its lock. Where locks do not reach, it must be old."""
+    """Delete unfinished files of killed processes: nobody holds their lock. Without locks they must be `OLD`."""
     with suppress(OSError):
         for name in os.listdir(folder):
             if match := _PARTIAL.fullmatch(name):

@@ -1,6 +1,6 @@
 """What the bytes of an audio file say, without decoding: its kind, the files joined in it, what is missing.
 
-A header's length is a claim. It is believed where the bytes agree with it; `Part.trusted` says so.
+The length in a header may be wrong. `Part.trusted` says whether the bytes agree with it.
 """
 
 import math
@@ -53,7 +53,7 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
     return [Part(0, size, "")]
 
 
-_UNKNOWN = (0, 0xFFFFFFFF)  # lengths that programs write which don't know it yet
+_UNKNOWN = (0, 0xFFFFFFFF)  # lengths that programs write while they do not know it
 
 
 # ---- chunks: wav, aiff, caf, w64 -------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class Chunks:
     included: int = 0  # bytes of name and size that the size counts
 
     def walk(self, file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-        """Name, place and stated size of the content of each."""
+        """Name, offset and stated size of the content of each chunk."""
         offset, header = start + self.first, self.name + struct.calcsize(self.size)
         while offset + header <= stop:
             head = bytes_at(file, offset, header)
@@ -84,7 +84,7 @@ class Chunks:
 
 
 def _checked(file: BinaryIO, part: Part, chunks: Chunks, name: bytes) -> Part:
-    """The part, with a word where its audio chunk ends after the file."""
+    """The part, with a problem where its audio chunk would end after the file."""
     for found, content, size in chunks.walk(file, part.start, part.stop):
         if found.startswith(name):
             short = part.stop < content + size < 2**62  # the largest numbers stand for a length that is not known
@@ -116,7 +116,7 @@ def _one_wav(file: BinaryIO, start: int, stop: int) -> tuple[Part, int | None]:
             return Part(start, stop, "wav", problem=SHORT if content + large > stop else ""), None
         if size in _UNKNOWN or content + size > stop:
             streamed = size in _UNKNOWN and not _are_chunks(file, content, stop)
-            streamed = streamed or size >= 0x7FFFF000  # the largest that a program could write, in its opinion
+            streamed = streamed or size >= 0x7FFFF000  # what some programs write for the largest length
             short = content + size > stop and not streamed
             return Part(start, stop, "wav", trusted=size > 0 or not streamed, problem=SHORT if short else ""), None
         if _holds_more(file, content + size, stop):

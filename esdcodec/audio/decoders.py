@@ -1,4 +1,4 @@
-"""Two decoders with one face: soundfile, which is exact and seeks fast, and FFmpeg by PyAV, which reads nearly all."""
+"""Two decoders with the same interface: soundfile (exact, seeks fast) and FFmpeg by PyAV (reads nearly everything)."""
 
 import errno
 import io
@@ -21,7 +21,7 @@ from .resample import Resampler, Waveform
 FAILURES = (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError, EOFError)
 PREROLL = {"MPEG_LAYER_III": 8 * 1152, "OPUS": 4096}  # samples until a decoder that begins in the middle is right
 
-LONGEST_GAP = 10  # seconds that are filled with silence; a longer one is a wrong time
+LONGEST_GAP = 10  # seconds that are filled with silence; a longer gap means a wrong time stamp
 
 # Of FFmpeg's formats those that hold sound. Playlists, which could name other files and addresses, are not among them.
 _FORMATS = (
@@ -43,7 +43,7 @@ class AudioDecoder(Protocol):
 
 
 class SoundfileDecoder:
-    """Where the stated length is that of the samples; elsewhere soundfile reads too little or fails."""
+    """soundfile, for files whose header states the right length: of others it reads too little, or fails."""
 
     def __init__(self, file: str | Path | BinaryIO) -> None:
         name_or_file: Any = file
@@ -53,24 +53,25 @@ class SoundfileDecoder:
             self.stream = soundfile.SoundFile(name_or_file)
         self.rate, self.channels, self.stated = self.stream.samplerate, self.stream.channels, self.stream.frames
         self.preroll = PREROLL.get(self.stream.subtype, 0)
-        self.sure = self.stream.format == "MP3" or not self.stream.subtype.startswith("MPEG")  # in a wav it is a guess
+        # in a wav the length of MPEG audio is a guess
+        self.states_length = self.stream.format == "MP3" or not self.stream.subtype.startswith("MPEG")
         self.problems: list[str] = []
-        self.place = 0  # samples given by `blocks`
+        self.position = 0  # samples given by `blocks`
 
     def blocks(self, size: int) -> Iterator[Waveform]:
         # After every read soundfile seeks, from where the decoder of an mp3 needs some frames to be right again.
         while True:
-            before = min(self.preroll, self.place)
+            before = min(self.preroll, self.position)
             with uninterrupted():
                 if before:
-                    self.stream.seek(self.place - before)
+                    self.stream.seek(self.position - before)
                 block = self.stream.read(before + size, dtype="float32", always_2d=True)[before:]
             if not len(block):
                 break
-            self.place += len(block)
+            self.position += len(block)
             yield block.mean(axis=1)
-        if self.sure and 0 < self.place < self.stated:
-            self.problems.append(f"{(self.stated - self.place) / self.rate:.2f} s shorter than its header states")
+        if self.states_length and 0 < self.position < self.stated:
+            self.problems.append(f"{(self.stated - self.position) / self.rate:.2f} s shorter than its header states")
 
     def range(self, first: int, last: int) -> Waveform:
         """Samples from `first` to before `last`, fewer where there are not as many."""
@@ -82,7 +83,7 @@ class SoundfileDecoder:
 
 
 class FFmpegDecoder:
-    """What FFmpeg decodes of the first audio track; a packet that it cannot decode is silent and told in `problems`."""
+    """FFmpeg, for the first audio track. A packet that cannot be decoded becomes silence and is named in `problems`."""
 
     def __init__(self, file: Any, format: str | None = None) -> None:
         import av
@@ -103,7 +104,7 @@ class FFmpegDecoder:
         self.rate = self.channels = 0
         self.problems: list[str] = []
         self.frames = self._frames()
-        self.waiting = next(self.frames, None)  # only a decoded frame tells the rate for certain
+        self.waiting = next(self.frames, None)  # only a decoded frame has the true rate
         if self.waiting is not None:
             self.rate, self.channels = self.waiting.sample_rate, self.waiting.layout.nb_channels
 
@@ -224,7 +225,7 @@ class View(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
         super().__init__()
-        self.file, self.start, self.stop, self.place = file, start, stop, 0
+        self.file, self.start, self.stop, self.position = file, start, stop, 0
 
     def readable(self) -> bool:
         return True
@@ -233,30 +234,30 @@ class View(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self.place
+        return self.position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.stop - self.start}[whence]
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.stop - self.start}[whence]
         if (
             0 <= origin + offset < 2**62
         ):  # elsewhere it stays, as a file does; soundfile would print what is raised here
-            self.place = origin + offset
-        return self.place
+            self.position = origin + offset
+        return self.position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        n_bytes = min(len(view), self.stop - self.start - self.place)
+        n_bytes = min(len(view), self.stop - self.start - self.position)
         if n_bytes <= 0:
             return 0
-        self.file.seek(self.start + self.place)
+        self.file.seek(self.start + self.position)
         content = self.file.read(n_bytes)
         view[: len(content)] = content
-        self.place += len(content)
+        self.position += len(content)
         return len(content)
 
 
 def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool) -> AudioDecoder:
-    """The decoder for a part of an open file.
+    """The decoder for one part of an open file.
 
     Args:
         path: of the file, if it has one.

@@ -1,4 +1,4 @@
-"""Reading and writing audio files. What is read is what decodes, whatever a header says."""
+"""Reading and writing audio files. The length is that of the decoded samples, whatever a header states."""
 
 import math
 import warnings
@@ -73,13 +73,13 @@ def opened(
     Raises:
         AudioFileError: the file is missing, is not audio, or holds no samples.
     """
-    told: list[str] = [] if problems is None else problems
+    problems = [] if problems is None else problems
     name = _name(file)
     with _bytes_of(file) as (stream, path):
         parts = _parts(stream, name, thorough)
-        told += [_located(parts, i, part.problem) for i, part in enumerate(parts) if part.problem]
+        problems += [_located(parts, i, part.problem) for i, part in enumerate(parts) if part.problem]
         first = _first_decoder(stream, path, name, parts)
-        yield first.rate, _blocks(stream, path, name, parts, first, size, told)
+        yield first.rate, _blocks(stream, path, name, parts, first, size, problems)
 
 
 def _blocks(
@@ -89,24 +89,24 @@ def _blocks(
     parts: list[Part],
     first: AudioDecoder,
     size: int,
-    told: list[str],
+    problems: list[str],
 ) -> Iterator[Waveform]:
     given = 0
     decoder: AudioDecoder = first
     for i, part in enumerate(parts):
         if i:
             try:
-                decoder = _sound(decoder_of(stream, path, part, False))
+                decoder = _check_rate(decoder_of(stream, path, part, False))
             except AudioFileError as error:
-                told.append(_located(parts, i, f"cannot be read as audio ({error})"))
+                problems.append(_located(parts, i, f"cannot be read as audio ({error})"))
                 continue
         for block in _at_rate(_salvaged(decoder, stream, part, len(parts) == 1, size), decoder.rate, first.rate):
             given += len(block)
             if len(block):
                 yield block
-        told += [_located(parts, i, problem) for problem in decoder.problems if not part.problem]
+        problems += [_located(parts, i, problem) for problem in decoder.problems if not part.problem]
     if not given:
-        reason = "; ".join(told)
+        reason = "; ".join(problems)
         raise AudioFileError(f"{name}: cannot be read as audio ({reason})" if reason else f"{name}: holds no samples")
 
 
@@ -120,12 +120,12 @@ def _salvaged(decoder: AudioDecoder, stream: BinaryIO, part: Part, whole: bool, 
         total = 0
         try:
             for block in FFmpegDecoder(View(stream, part.start, part.stop)).blocks(size):
-                skipped = min(max(0, decoder.place - total), len(block))
+                skipped = min(max(0, decoder.position - total), len(block))
                 total += len(block)
                 yield block[skipped:]
         except FAILURES:
             pass
-        missing = (decoder.stated - max(total, decoder.place)) / decoder.rate
+        missing = (decoder.stated - max(total, decoder.position)) / decoder.rate
         reason = reason_of(error).removeprefix("Error : ")
         cut = total > 0 and missing > 0.5  # seconds, more than any format has in a packet
         decoder.problems.append(f"{missing:.2f} s shorter than its header states" if cut else f"damaged ({reason})")
@@ -151,14 +151,14 @@ class AudioSegment:
     from_rate: int  # Hz, of the recording
 
 
-def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, place: float) -> AudioSegment:
+def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, position: float) -> AudioSegment:
     """Read `length` samples at `sample_rate`, or the whole of a shorter recording.
 
     Only what they need is decoded and resampled, where the format can seek and its length is sure; elsewhere all of it
     is decoded. The values are those of the same piece of the whole recording (mp3: within its own rounding).
 
     Args:
-        place: 0 for the beginning to 1 for the end of a recording.
+        position: of the segment, from 0 for the beginning to 1 for the end of the recording.
 
     Raises:
         AudioFileError: as `read` does, and for what is damaged.
@@ -169,7 +169,7 @@ def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, pla
         decoder = _first_decoder(stream, path, name, parts)
         rate = decoder.rate
         if len(parts) == 1 and isinstance(decoder, SoundfileDecoder):
-            cut = Cut(decoder.stated, rate, length, sample_rate, place, decoder.preroll)
+            cut = Cut(decoder.stated, rate, length, sample_rate, position, decoder.preroll)
             try:
                 samples = decoder.range(cut.first, cut.last)
                 if cut.first + len(samples) >= min(cut.last, decoder.stated) > 0:
@@ -177,16 +177,16 @@ def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, pla
             except FAILURES:
                 pass  # it may be shorter than stated
             decoder = _first_decoder(stream, path, name, parts)
-        told: list[str] = []
+        problems: list[str] = []
         kept: list[Waveform] = []
         total = 0
-        for block in _blocks(stream, path, name, parts, decoder, BLOCK, told):
+        for block in _blocks(stream, path, name, parts, decoder, BLOCK, problems):
             total += len(block)
             if total <= KEPT:
                 kept.append(block)
-    if any("damaged" in problem for problem in told):
-        raise AudioFileError(f"{name}: {told[0]}")
-    cut = Cut(total, rate, length, sample_rate, place, 0)
+    if any("damaged" in problem for problem in problems):
+        raise AudioFileError(f"{name}: {problems[0]}")
+    cut = Cut(total, rate, length, sample_rate, position, 0)
     if total > KEPT:
         with opened(file, thorough=False) as (_, again):
             kept = list(_between(again, cut.first, cut.last))
@@ -202,7 +202,7 @@ class Cut:
     rate: int  # Hz, of the recording
     length: int  # samples of the segment
     sample_rate: int  # Hz, of the segment
-    place: float  # 0 to 1
+    position: float  # 0 to 1
     preroll: int  # samples that a decoder needs before
 
     @property
@@ -220,7 +220,7 @@ class Cut:
     @property
     def start(self) -> int:
         """Of the segment, in its own samples."""
-        return round(self.place * max(0, self.total * self.up // self.down - self.length))
+        return round(self.position * max(0, self.total * self.up // self.down - self.length))
 
     @property
     def group(self) -> int:
@@ -241,12 +241,12 @@ class Cut:
 
 
 def _between(blocks: Iterator[Waveform], first: int, last: int) -> Iterator[Waveform]:
-    place = 0
+    position = 0
     for block in blocks:
-        if place < last and place + len(block) > first:
-            yield block[max(0, first - place) : last - place]
-        place += len(block)
-        if place >= last:
+        if position < last and position + len(block) > first:
+            yield block[max(0, first - position) : last - position]
+        position += len(block)
+        if position >= last:
             return
 
 
@@ -262,7 +262,7 @@ def write(file: str | Path, waveform: Waveform, sample_rate: int) -> None:
         raise AudioFileError(f"{file}: cannot be written ({reason_of(error)})") from error
 
 
-# ---- what all of them need -------------------------------------------------------------------------------------------
+# ---- opening and checking --------------------------------------------------------------------------------------------
 
 
 def _name(file: str | Path | BinaryIO) -> object:
@@ -300,8 +300,8 @@ def _located(parts: list[Part], i: int, problem: str) -> str:
     return problem if len(parts) == 1 else f"part {i + 1} of {len(parts)}: {problem}"
 
 
-def _sound(decoder: AudioDecoder) -> AudioDecoder:
-    """The decoder, unless its rate would make gigabytes of a small file."""
+def _check_rate(decoder: AudioDecoder) -> AudioDecoder:
+    """Refuse a rate that would make gigabytes of a small file."""
     if not LOWEST_RATE <= decoder.rate <= HIGHEST_RATE:
         raise AudioFileError(f"it states a sample rate of {decoder.rate} Hz")
     return decoder
@@ -309,7 +309,7 @@ def _sound(decoder: AudioDecoder) -> AudioDecoder:
 
 def _first_decoder(stream: BinaryIO, path: str | Path | None, name: object, parts: list[Part]) -> AudioDecoder:
     try:
-        return _sound(decoder_of(stream, path, parts[0], len(parts) == 1))
+        return _check_rate(decoder_of(stream, path, parts[0], len(parts) == 1))
     except AudioFileError as error:
         if "no samples" in str(error):
             raise AudioFileError(f"{name}: holds no samples") from error

@@ -110,19 +110,19 @@ class _Mp3Scan:
 
     def _bytes(self, offset: int) -> int:
         """Where in `block` an offset of the file is, with `_LARGEST` bytes after it if there are as many."""
-        place = offset - self.origin
-        if not 0 <= place <= len(self.block) - 2 * _LARGEST:
-            self.block, self.origin, place = bytes_at(self.file, offset, 2**20), offset, 0
-        return place
+        index = offset - self.origin
+        if not 0 <= index <= len(self.block) - 2 * _LARGEST:
+            self.block, self.origin, index = bytes_at(self.file, offset, 2**20), offset, 0
+        return index
 
     def _step(self, offset: int) -> int:
-        place = self._bytes(offset)
+        index = self._bytes(offset)
         block = self.block
-        if block[place] == 0xFF and place + 4 <= len(block):
-            frame = _FRAMES.get(block[place + 1] << 8 | block[place + 2])
+        if block[index] == 0xFF and index + 4 <= len(block):
+            frame = _FRAMES.get(block[index + 1] << 8 | block[index + 2])
             if frame and offset + frame[0] <= self.size:
-                stated = _statement(block[place : place + 64])
-                if frame[1] != self.kind and not _is_frame(block, place, self.origin + len(block) == self.size):
+                stated = _statement(block[index : index + 64])
+                if frame[1] != self.kind and not _is_frame(block, index, self.origin + len(block) == self.size):
                     return self._resume(offset)
                 if stated is not None or frame[1] != self.kind:
                     self._begin(offset, stated, frame[1])
@@ -130,14 +130,14 @@ class _Mp3Scan:
                 return offset + frame[0]
             if frame:
                 return self.size  # the last frame, cut
-        if block[place : place + 3] == b"ID3":
+        if block[index : index + 3] == b"ID3":
             after = after_tags(self.file, offset)
             if after > offset:
                 return after
-        if block[place : place + 3] == b"TAG":
+        if block[index : index + 3] == b"TAG":
             return offset + 128
-        if block[place : place + 8] == b"APETAGEX":
-            n_bytes, flags = struct.unpack_from("<I4xI", block[place + 12 : place + 24])
+        if block[index : index + 8] == b"APETAGEX":
+            n_bytes, flags = struct.unpack_from("<I4xI", block[index + 12 : index + 24])
             return offset + 32 + (n_bytes if flags & 1 << 29 else 0)
         return self._resume(offset)
 
@@ -152,14 +152,14 @@ class _Mp3Scan:
         """Where frames go on after what is none."""
         search = offset + 1
         while search < self.size:
-            place = self._bytes(search)
-            found = self.block.find(b"\xff", place)
+            index = self._bytes(search)
+            found = self.block.find(b"\xff", index)
             if found < 0:
                 search = self.origin + len(self.block)
                 continue
             search = self.origin + found
-            place = self._bytes(search)
-            if _is_frame(self.block, place, self.origin + len(self.block) == self.size):
+            index = self._bytes(search)
+            if _is_frame(self.block, index, self.origin + len(self.block) == self.size):
                 self.lost[-1] = True
                 return search
             search += 1

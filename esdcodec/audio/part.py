@@ -1,4 +1,4 @@
-"""A part of an audio file, and what all kinds of files need to find theirs."""
+"""A part of an audio file, and reading of bytes and tags, which all formats share."""
 
 from dataclasses import dataclass
 from typing import BinaryIO

@@ -31,12 +31,12 @@ class Resampler:
         self.stream = soxr.ResampleStream(from_rate, to_rate, 1, quality="VHQ")
 
     def push(self, waveform: Waveform) -> Waveform:
-        """What of the resampled recording can be told after the next piece ``[T]``."""
+        """The resampled samples that are known after the next piece ``[T]``."""
         self.taken += len(waveform)
         return self._give(self.stream.resample_chunk(np.ascontiguousarray(waveform, np.float32)))
 
     def finish(self) -> Waveform:
-        """The rest of it."""
+        """The samples that were waiting for what follows."""
         rest = self._give(self.stream.resample_chunk(np.zeros(0, np.float32), last=True))
         return np.concatenate([rest, np.zeros(self._left(), np.float32)])
 

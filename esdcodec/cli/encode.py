@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..infer.files import CodedFile
 
 EXAMPLES = """  esdcodec encode talk.mp3                          writes talk.esd beside it
-  esdcodec encode talk.mp3 -n 3                     three codebooks, 850 bit/s; 1 is what is said alone
+  esdcodec encode talk.mp3 -n 3                     three codebooks, 850 bit/s; 1: the semantic codes alone
   esdcodec encode corpus/ -o coded --jobs 4         a folder, mirrored below coded/
   esdcodec encode corpus/ -o coded --skip-existing  the same again: only what is missing
   esdcodec encode corpus/ -o codes --format npy     arrays [n, L] for training language models

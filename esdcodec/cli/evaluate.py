@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
 Beside a file NAME.wav may lie NAME.txt, with what is said in it, or NAME.json with "text", "language" and "speaker".
-Without a text, WER is of what a recogniser hears in the original."""
+Without a text, WER compares with what the recogniser transcribes from the original."""
 EXAMPLES = """\
   esdcodec evaluate speech/                                       the bundled model at 1, 3, 8 and 12 codebooks
   esdcodec evaluate speech/ --model 25hz_v1 --n-quantizers 3      the published one at 0.85 kbps
@@ -63,7 +63,7 @@ def add_parser(commands: Commands[Command]) -> None:
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """An evaluation, and what is made of it."""
+    """An evaluation, and how it is run and reported."""
 
     evaluation: EvaluationSettings
     output: Path  # folder

@@ -1,4 +1,4 @@
-"""What a command does to one file. A task travels to the processes that do it, and loads its model there."""
+"""What a command does to one file. A task is sent to the processes that do it, and loads its model there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileTask:
     takes_pipes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.progress: FileProgress | None = None  # is told how far a file is; stays in this process
+        self.progress: FileProgress | None = None  # called with the progress of a file; stays in this process
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -41,10 +41,10 @@ class FileTask:
         """
 
     def start(self, threads: int | None) -> None:
-        """Get ready in the process that does the work, with so many threads (None: as it comes)."""
+        """Get ready in the process that does the work, with `threads` threads (None: torch's default)."""
 
     def check(self, source: Path) -> None:
-        """Look at a source, as cheaply as can be and without the model.
+        """Look at the beginning of a source, without the model.
 
         Raises:
             ValueError: `run` would fail on it.
@@ -94,7 +94,7 @@ class CodecFileTask(FileTask):
             torch.set_num_threads(threads)
         self.codec = load_codec(self.model)
         self.pieces = Pieces(self.model.chunk_seconds, self.model.batch_seconds)
-        # first calls are slow and would spoil the speed that is told
+        # the first calls are slow: they are left out of the speed that is reported
         self.codec.decode(self.codec.encode(torch.zeros(1, device=self.codec.device)))
 
     def describe(self) -> str:
@@ -109,7 +109,7 @@ class EncodingTask(CodecFileTask):
 
     def start(self, threads: int | None) -> None:
         super().start(threads)
-        self.codec.bitrate(self.n_quantizers)  # says what is wrong with the number
+        self.codec.bitrate(self.n_quantizers)  # raises for a wrong number
 
     def check(self, source: Path) -> None:
         from ..audio import probe

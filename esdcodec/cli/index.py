@@ -1,4 +1,4 @@
-"""`esdcodec index`: read through the shards of a corpus before a training does."""
+"""`esdcodec index`: index the shards of a corpus before training."""
 
 import argparse
 from collections import Counter
@@ -10,12 +10,12 @@ from tqdm import tqdm
 from .parsing import Command, Commands, add_command
 from .terminal import printable
 
-EXAMPLES = """  esdcodec index data.list                     a training of this user finds all that is beside the shards
+EXAMPLES = """  esdcodec index data.list                     written beside the shards, where training finds it
   esdcodec index data.list -o /shared/index    then train with data.manifests=/shared/index: nothing is read again"""
 
 
 def add_parser(commands: "Commands[Command]") -> None:
-    help = "read through tar shards once, before a training does (needs the extra [train])"
+    help = "index tar shards before training (needs the extra [train])"
     command = add_command(commands, "index", help, EXAMPLES, start)
     command.add_argument("shards", nargs="+", metavar="SHARDS", help="lists, folders, tars, patterns, as data.train")
     command.add_argument(

@@ -1,4 +1,4 @@
-"""`esdcodec info`: what .esd files hold, told without a model."""
+"""`esdcodec info`: what .esd files hold, without loading a model."""
 
 import argparse
 import json
@@ -45,7 +45,7 @@ def run(sources: Sequence[str], *, check: bool, as_json: bool) -> int:
 
 
 def describe(file: Path, *, check: bool = False) -> dict[str, Any]:
-    """What a file says about itself, by name.
+    """The header and sizes of a file, by name.
 
     Args:
         check: read and check every block, not the header and the end alone.
@@ -83,7 +83,7 @@ def describe(file: Path, *, check: bool = False) -> dict[str, Any]:
 
 
 def table(about: dict[str, Any]) -> str:
-    """The same for a person."""
+    """The output of `describe` as text."""
     lines = {
         "file": about["file"],
         "model": f"{about['model']} (fingerprint {about['fingerprint']})",

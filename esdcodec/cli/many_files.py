@@ -20,12 +20,12 @@ from .terminal import SecondsBar
 
 
 class CannotStart(RuntimeError):
-    """A process cannot do a task for any file; the message says why."""
+    """A process cannot do a task for any file, such as without its model; the message says why."""
 
 
 @dataclass(frozen=True)
 class WorkDone:
-    """What a process made of a file, and how its task describes itself."""
+    """The result of a task on a file, and the description of the task."""
 
     result: CodedFile | str
     description: str
@@ -90,7 +90,7 @@ def _results_of_processes(task: FileTask, planned: list[PlannedFile], n_processe
     with closing(in_processes(n_processes, _work, planned, _start_worker, replace(task), threads)) as results:
         for file, done in results:
             if isinstance(done, CannotStart) and not begun:
-                raise UsageError(str(done))  # what is wrong with the model is told once
+                raise UsageError(str(done))  # the same for all files
             begun = True
             for target in file.targets if isinstance(done, WorkerDied) else ():
                 tidy(Path(os.path.realpath(target)).parent)

@@ -1,4 +1,4 @@
-"""What became of each file, for people and for programs."""
+"""The result of each file, as text and as JSON."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: numbers, or in a line why it failed."""
+    """The result of a file: its numbers, or in one line why it failed."""
 
     job: Job
     targets: list[Path]
@@ -63,7 +63,7 @@ def summarise(
     """Print what was done, and on the standard error what is not whole, was left out, or failed.
 
     Args:
-        description: of the task; None: it was not begun.
+        description: of the task; None: it was not started.
     """
     done = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, CodedFile)]
     failures = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, str)]

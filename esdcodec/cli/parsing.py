@@ -1,4 +1,4 @@
-"""Parsers of the subcommands: examples, defaults, exit codes, and what an unknown option may have meant."""
+"""Parsers of the subcommands: examples, defaults, exit codes, and a suggestion for an unknown option."""
 
 import argparse
 from collections.abc import Callable
@@ -12,12 +12,12 @@ class Help(argparse.RawDescriptionHelpFormatter):
     """Examples as they are written, and after each option its default."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        tells = action.default not in (None, False, argparse.SUPPRESS, []) and "(default" not in (action.help or "")
-        return f"{action.help or ''} (default: %(default)s)" if tells else action.help
+        shown = action.default not in (None, False, argparse.SUPPRESS, []) and "(default" not in (action.help or "")
+        return f"{action.help or ''} (default: %(default)s)" if shown else action.help
 
 
 class Command(argparse.ArgumentParser):
-    """The parser of a subcommand: what it does not know is an error of its own, with its own usage."""
+    """The parser of a subcommand. It reports unknown options itself, with its own usage."""
 
     reads_audio = False
 

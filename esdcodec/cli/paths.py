@@ -25,7 +25,7 @@ class Job:
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The jobs that sources name; what is left out; and what should be a source, and cannot. Both with the reason."""
+    """The jobs that sources name, and with their reasons what is left out and what cannot be read."""
 
     jobs: list[Job] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class FoundFiles:
         return iter(self.jobs)
 
     def search(self, folder: Path, extensions: frozenset[str]) -> list[Path]:
-        """Files of a folder. Links to nothing and the like, if they have the extension, and closed folders failed."""
+        """Files of a folder. Broken links with the extension, and folders that cannot be listed, count as failed."""
         content = audio_files(folder, extensions)
         for path, why in content.left_out.items():
             looks_right = path.suffix.lower() in extensions and not path.name.startswith("._")
@@ -103,14 +103,14 @@ def _listed(file: Path) -> list[Path]:
 
 
 class _Names:
-    """What targets are called; looks once into each folder."""
+    """Names of targets. Each folder is listed once."""
 
     def __init__(self, extensions: frozenset[str]) -> None:
         self.extensions = extensions
         self.folders: dict[Path, Counter[str]] = {}
 
     def _in_folder(self, folder: Path) -> "Counter[str]":
-        """How often each name is there, without extension, and in small letters: some systems make no difference."""
+        """How often each name is there, without extension, and in lower case, as some file systems ignore case."""
         if folder not in self.folders:
             files: list[Path] = []
             with suppress(OSError):
@@ -135,7 +135,7 @@ class _Names:
 
     def together(self, files: list[Path]) -> Iterator[Job]:
         """Jobs whose targets keep their folders from the one that all share; `..` leads to none above it."""
-        places = [Path(os.path.normpath(file.absolute())) for file in files]
-        shared = os.path.commonpath([place.parent for place in places]) if places else ""
-        for file, place in zip(files, places):
-            yield Job(file, self.target(file, place.relative_to(shared)))
+        absolute = [Path(os.path.normpath(file.absolute())) for file in files]
+        shared = os.path.commonpath([path.parent for path in absolute]) if absolute else ""
+        for file, path in zip(files, absolute):
+            yield Job(file, self.target(file, path.relative_to(shared)))

@@ -17,7 +17,7 @@ from .paths import FoundFiles, Job, find_jobs
 
 @dataclass
 class Plan:
-    """What is to be done; what cannot be; and how many files are there already."""
+    """The files to work on, those that are refused, and how many exist already."""
 
     found: FoundFiles
     piped: bool  # into the standard output
@@ -105,7 +105,7 @@ def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool
     """Whether to write `targets`, which are made together: not where all are there and may stay.
 
     Raises:
-        UsageError: one exists, and nothing was said about that.
+        UsageError: one exists, and no option says what to do with it.
     """
     there = [target for target in targets if target.exists() and not is_stream(target)]
     for target in there:
@@ -119,7 +119,7 @@ def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool
 
 
 def _place(plan: Plan, files: FileSettings, task: FileTask, into: Path | None) -> None:
-    """Give each file its targets, or the reason why it has none."""
+    """Give each file its targets, or a reason why it is refused."""
     found = plan.found
     sources = {_identity(job.source) for job in found.jobs} - {None}
     taken: dict[Path, Path] = {}
@@ -150,7 +150,7 @@ def _place(plan: Plan, files: FileSettings, task: FileTask, into: Path | None) -
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What a file is, under all of its names; None where there is none."""
+    """Device and inode, the same under all names of a file; None where there is none."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -170,9 +170,9 @@ def _check_source(source: Path) -> None:
 
 
 def _look_first(plan: Plan, task: FileTask) -> None:
-    """Refuse all, where the beginnings of all sources say so, or else nothing.
+    """Check the beginnings of the sources until one is good; if none is, refuse all of them.
 
-    One good source ends the look. Without one no model needs to be loaded.
+    Then no model is loaded for nothing.
     """
     failed: list[Outcome] = []
     for file in plan.planned:

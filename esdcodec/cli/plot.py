@@ -40,7 +40,7 @@ class PlotSettings:
 
 
 def add_parser(commands: Commands[Command]) -> None:
-    help = "a picture of an original, what comes of it, the subband signal and the codes"
+    help = "a picture of a recording, its decoded audio, the subband signal and the codes"
     command = add_command(commands, "plot", help, EXAMPLES, start)
     command.add_argument("source", metavar="AUDIO")
     command.add_argument("-o", "--output", required=True, help=".png, .svg or .pdf")

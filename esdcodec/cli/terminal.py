@@ -1,15 +1,15 @@
-"""What a terminal is shown: text that cannot command it, and how far a long file is."""
+"""Output on a terminal: text without control characters, and the progress of a long file."""
 
 from tqdm import tqdm
 
 
 def printable(text: object) -> str:
-    """Text for a terminal, in one line: what it would not show, or obey, is shown as escapes."""
+    """One line of text for a terminal; what is not printable, such as control characters, is escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 class SecondsBar(tqdm):
-    """The `FileProgress` of `infer.files` as a bar; it begins anew where they do, as decoding does after encoding."""
+    """The `FileProgress` of `infer.files` as a bar; it starts again at 0 where they do, as decoding after encoding."""
 
     def __init__(self, *, disable: bool) -> None:
         super().__init__(unit="s", disable=disable, leave=False, bar_format=self._format(None))
@@ -25,6 +25,6 @@ class SecondsBar(tqdm):
             return
         if done < self.n:
             self.reset()
-        known = total if total is not None and done <= total else None  # some files state less than they have
+        known = total if total is not None and done <= total else None  # some files are longer than they state
         self.total, self.bar_format = known, self._format(known)
         self.update(done - self.n)

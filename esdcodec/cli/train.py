@@ -3,7 +3,7 @@
 All take the same arguments: `--config-name=esdcodec_train`, `group.key=value …` and Hydra's own.
 
 Exit codes: 0 trained to the end; 2 the command or the configuration was wrong, in one line; 1 the run failed; 75 it was
-told to stop and has saved.
+stopped by a signal and has saved.
 """
 
 import argparse
@@ -26,12 +26,12 @@ EXAMPLES = """  esdcodec train --config-name=esdcodec_smoke machine.shards=SHARD
 
 
 def add_parser(commands: "Commands[Command]") -> None:
-    """For the help alone: Hydra reads the arguments."""
+    """Only for the help: Hydra reads the arguments."""
     command = add_command(commands, "train", "train a codec (needs the extra [train])", EXAMPLES, start)
     command.add_argument("--config-name", default="esdcodec_train", help=f"one of {', '.join(config_names())}")
     command.add_argument("--config-dir", help="folder of more configurations, of your own")
     command.add_argument("--cfg", choices=("job",), help="print the configuration instead")
-    command.add_argument("overrides", nargs="*", metavar="group.key=value", help="settings; --hydra-help tells more")
+    command.add_argument("overrides", nargs="*", metavar="group.key=value", help="settings; see also --hydra-help")
 
 
 def start(args: argparse.Namespace) -> int:
@@ -41,8 +41,8 @@ def start(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train as the arguments (default: those of this process) say; returns the exit code.
 
-    What is wrong with the configuration or the data is told in a line; anything else keeps its traceback, and with
-    `HYDRA_FULL_ERROR=1` so does everything.
+    An error of the configuration or the data is printed in one line; any other keeps its traceback. With
+    `HYDRA_FULL_ERROR=1` all of them do.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Wrong(Exception):
-    """What a user can mend, in one line."""
+    """An error that a user can mend, in one line."""
 
     def __init__(self, error: Exception | str, code: int = 2) -> None:
         super().__init__(_in_a_line(error))

@@ -1,4 +1,4 @@
-"""What the trainer is given."""
+"""Batches of segments, and what was skipped while they were read."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ FeatureExtractor = Callable[[Sequence[Waveform]], dict[str, Tensor]]  # unpadded
 
 @dataclass(frozen=True)
 class SkippedUtterance:
-    """Something in a shard that could not be used."""
+    """An utterance, or the rest of a shard, that could not be used."""
 
     shard: str
     key: str  # empty: the rest of the shard

@@ -21,7 +21,7 @@ class Filters:
 
     @cached_property
     def reasons(self) -> list[str]:
-        """Why an utterance is not wanted; the first that is true is told."""
+        """Why an utterance is not wanted; the first that applies is reported."""
         return [
             f"shorter than {self.min_duration:g} s",
             f"longer than {self.max_duration:g} s",

@@ -1,4 +1,4 @@
-"""From shards to the manifest of a corpus: what changed is read, the rest is taken over."""
+"""Makes the manifest of a corpus from its shards: only shards that are new or have changed are read."""
 
 import hashlib
 import logging
@@ -47,20 +47,20 @@ def index_corpus(
         OSError: nothing can be written where it should be.
     """
     paths = list(dict.fromkeys(map(os.path.abspath, shards)))
-    places = [Path(output).absolute()] if output is not None else manifest_paths(paths, cache)
-    known = {path: entry for place in reversed(places) for path, entry in _known(place, items).items()}
+    candidates = [Path(output).absolute()] if output is not None else manifest_paths(paths, cache)
+    known = {path: entry for file in reversed(candidates) for path, entry in _known(file, items).items()}
     current = _current(paths, known)
     new = [path for path in paths if path not in current]
     if not new:
-        for place in places:
-            manifest = _opened(place, items)
+        for file in candidates:
+            manifest = _opened(file, items)
             if manifest is not None and set(paths) <= set(manifest.shards):
                 rows = {path: i for i, path in enumerate(manifest.shards)}
                 if all(manifest.version(rows[path]) == known[path][0].version(known[path][1]) for path in paths):
                     return manifest
     wanted = set(paths)
     others = [path for path in known if path not in wanted and os.path.exists(path)] if output is None else []
-    with closing(_writer(places, items)) as writer:
+    with closing(_writer(candidates, items)) as writer:
         for path in [*current, *_current(others, known)]:
             manifest, row = known[path]
             writer.add(manifest.entries(row))
@@ -116,10 +116,10 @@ def find_manifest(shards: Sequence[str], *, cache: str | Path | None = None, ite
         FileNotFoundError: there is none.
     """
     paths = set(map(os.path.abspath, shards))
-    places = manifest_paths(list(paths), cache)
-    found = [manifest for place in places if (manifest := _opened(place, items)) and paths <= set(manifest.shards)]
+    candidates = manifest_paths(list(paths), cache)
+    found = [manifest for file in candidates if (manifest := _opened(file, items)) and paths <= set(manifest.shards)]
     if not found:
-        raise FileNotFoundError(f"no manifest of these {len(paths)} shards at {' or '.join(map(str, places))}")
+        raise FileNotFoundError(f"no manifest of these {len(paths)} shards at {' or '.join(map(str, candidates))}")
     return max(found, key=lambda manifest: manifest.path.stat().st_mtime_ns)
 
 
@@ -166,30 +166,30 @@ def _common_folder(shards: Sequence[str]) -> tuple[str, bool]:
     return common, common in folders
 
 
-def _writer(places: Sequence[Path], items: Sequence[str]) -> ManifestWriter:
+def _writer(candidates: Sequence[Path], items: Sequence[str]) -> ManifestWriter:
     """For the first of the files that can be written."""
-    for place in places:
+    for file in candidates:
         try:
-            if place.is_dir():
-                raise IsADirectoryError(f"{place} is a folder")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            return ManifestWriter(place, items)
+            if file.is_dir():
+                raise IsADirectoryError(f"{file} is a folder")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return ManifestWriter(file, items)
         except OSError as error:
             failure = error
     raise OSError(
-        f"no manifest can be written at {' or '.join(map(str, places))} ({failure}): make one where it can, with "
+        f"no manifest can be written at {' or '.join(map(str, candidates))} ({failure}): make one where it can, with "
         "`esdcodec index SHARDS -o FOLDER`, and set data.manifests=FOLDER"
     )
 
 
-def _known(place: Path, items: Sequence[str]) -> dict[str, tuple[Manifest, int]]:
-    manifest = _opened(place, items)
+def _known(file: Path, items: Sequence[str]) -> dict[str, tuple[Manifest, int]]:
+    manifest = _opened(file, items)
     return {path: (manifest, row) for row, path in enumerate(manifest.shards)} if manifest else {}
 
 
-def _opened(place: Path, items: Sequence[str]) -> Manifest | None:
+def _opened(file: Path, items: Sequence[str]) -> Manifest | None:
     try:
-        manifest = Manifest(place)
+        manifest = Manifest(file)
     except (OSError, ManifestError):
         return None  # not there, of another version, or damaged: it is made again
     return manifest if manifest.items == tuple(items) else None

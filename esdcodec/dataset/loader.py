@@ -25,7 +25,7 @@ from .stream import Stream
 
 log = logging.getLogger(__name__)
 
-FEW_STEPS = 100  # batches of all processes in a shuffle window, below which it is told
+FEW_STEPS = 100  # batches of all processes in a shuffle window; with fewer, a warning is logged
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Loaders:
-    """How segments are read, for training and validation alike.
+    """Makes the loaders of one process, for training and for validation.
 
     Args:
         rank, n_ranks: which process of how many this is.
@@ -104,7 +104,7 @@ class Loaders:
             shuffle_window: segments of local shards among which the order is random; it costs nothing.
 
         Raises:
-            TooMuchIsBroken: as the index says.
+            TooMuchIsBroken: by the index, too many utterances are.
             ValueError: nothing can be used, or the processes see different data.
         """
         common = self._common(segment_length) | {"extract": extract}
@@ -192,7 +192,7 @@ class Loaders:
                 index_corpus(source.shards, cache=self.cache, processes=max(1, self.num_workers), progress=IndexLog())
 
     def _count(self, corpora: Sequence[Corpus], skip_counts: SkipCounts) -> None:
-        """Say what there is, and stop where too much of it is broken."""
+        """Log the size of the corpora, and stop where too much of them is broken."""
         broken: Counter[str] = Counter()
         for corpus in corpora:
             log.info(
@@ -238,7 +238,7 @@ class TrainingBatches:
 
     loaders: Loaders
     dataset: Callable[[int], Dataset]  # by the position at which a run goes on
-    epoch_size: int | None  # segments; None where nobody knows: a resumed run then begins a new order
+    epoch_size: int | None  # segments; None where it is not known: a resumed run then begins a new order
 
     def batches(self, position: int) -> Iterator[Batch]:
         """Batches from `position`: the segments that all ranks have read so far."""

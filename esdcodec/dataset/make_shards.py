@@ -42,7 +42,7 @@ class Utterance:
 
 
 class ShardsExist(FileExistsError):
-    """The folder has shards, and nothing was said about them."""
+    """The folder has shards, and no option says what to do with them."""
 
 
 Existing = Literal["refuse", "append", "overwrite"]
@@ -143,7 +143,7 @@ def _publish_after(written: list[Path], old: list[Path], folder: Path, name: str
 
 
 def find_audio(folder: Path, seed: int | None = None) -> FolderContent:
-    """Audio files below `folder`, sorted, or in the random order of `seed`; transcripts are not told as left out."""
+    """Audio files below `folder`, sorted, or in the random order of `seed`; transcripts do not count as left out."""
     content = audio_files(folder)
     stems = {file.with_suffix("") for file in content.files}
     used = [path for path in content.left_out if path.suffix == ".txt" and path.with_suffix("") in stems]
@@ -163,14 +163,14 @@ def folder_utterances(
     keys = _keys(folder, files)
     for path in files:
         relative = path.relative_to(folder)
-        told: list[str] = []
+        found: list[str] = []
         waveform = text = None
         try:
-            waveform = _waveform(path, sample_rate, told)
+            waveform = _waveform(path, sample_rate, found)
             text = _text(path.with_suffix(".txt"))
         except Exception as error:  # one file's failure is that file's
-            told.append(str(error).removeprefix(f"{path}: ") or type(error).__name__)
-        for problem in told:
+            found.append(str(error).removeprefix(f"{path}: ") or type(error).__name__)
+        for problem in found:
             line = f"{path}: {problem}" if waveform is not None else f"skipped: {path}: {problem}"
             print(line) if problems is None else problems.append(line)
         if waveform is not None:

@@ -1,4 +1,4 @@
-"""What belongs together in a tar: members of one key, an item (audio, codes) and a json of what is known of it."""
+"""Members of a tar that belong together: those of one key, an item (audio, codes) and a json with its metadata."""
 
 import tarfile
 from collections.abc import Sequence

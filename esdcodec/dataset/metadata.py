@@ -1,4 +1,4 @@
-"""What the json member of an utterance says, as far as it can be believed."""
+"""The json member of an utterance, checked."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Pieces of large files, which stay open between the reads."""
+"""Reads pieces of large files, which stay open between the reads."""
 
 import os
 from collections import OrderedDict
@@ -41,7 +41,7 @@ class OpenFiles:
             return _read(self._file(path, file_size, modified), offset, size)
         except ChangedFile:
             raise
-        except OSError:  # too many files, or one that the server has forgotten: once more, with all closed
+        except OSError:  # too many open files, or a stale handle: once more, with all closed
             if not self._open:
                 raise
             self.close()

@@ -54,8 +54,8 @@ class Order:
 
     The shards of an epoch come in a random order, in groups of `together` or, where these hold fewer than `window`
     items, more. A group is read in windows of about `window` items, each a piece of every shard of the group, so that
-    many shards are mixed however small the window is. Within a window all is shuffled. With `window=0` all is as it
-    lies.
+    many shards are mixed however small the window is. Within a window all is shuffled. With `window=0` nothing is
+    shuffled.
 
     Args:
         counts: items in each shard.

@@ -18,15 +18,15 @@ SUBSTITUTES = 1000  # other utterances to try where a whole batch is broken
 class Segments(Dataset):
     """Batches of segments, by the position at which they begin.
 
-    A broken utterance is skipped and said in the batch; another segment of the same batch's utterances takes its
-    position, so all batches are of one size and nothing moves.
+    A broken utterance is skipped and listed in the batch. Another segment of an utterance of the same batch takes its
+    position, so all batches have one size and the order does not change.
 
     Args:
         corpora: read in turns, with `weights` as their shares of the positions.
         segment_length: samples of a segment.
         sample_rate: Hz, of the segments.
         batch_size: segments of a batch.
-        shuffle_window: items among which the order is random; 0 reads as it lies, each once, from the middle.
+        shuffle_window: items among which the order is random; 0: each once, in their order, from the middle.
         seed: of the order and the crops.
         extract: computes the teacher's inputs.
     """
@@ -96,7 +96,7 @@ class Segments(Dataset):
     def _segment(
         self, position: int, variant: int, skipped: list[SkippedUtterance], converted: Counter[str]
     ) -> Segment | None:
-        """The segment at a position, or None, said in `skipped`; each `variant` is another crop of the utterance."""
+        """The segment at a position, or None, listed in `skipped`; each `variant` is another crop of the utterance."""
         which, turn = self.mix[position] if self.shuffled else self._in_order(position)
         corpus = self.corpora[which]
         _, shard, segment = self.orders[which][turn]

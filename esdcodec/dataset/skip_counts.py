@@ -1,4 +1,4 @@
-"""What of a corpus was used, dropped and broken, counted and said: nothing is skipped silently."""
+"""Counts what of a corpus is used, dropped and broken, and logs it: nothing is skipped silently."""
 
 import logging
 from collections import Counter
@@ -9,9 +9,9 @@ from .batch import Batch, SkippedUtterance
 
 log = logging.getLogger(__name__)
 
-ENOUGH_TO_TELL = 100  # utterances
-ENOUGH_SHARDS = 20  # or all that there are
-SAID_OF_EACH = 3  # examples of a reason in one shard that are logged; all are counted
+MIN_UTTERANCES = 100  # before the share of broken ones is judged
+MIN_SHARDS = 20  # or all, if there are fewer
+LOGGED_EXAMPLES = 3  # of a reason in one shard; all are counted
 
 
 class TooMuchIsBroken(RuntimeError):
@@ -42,14 +42,14 @@ class SkipCounts:
         )
 
     def check(self, max_share: float) -> None:
-        """Stop where too much is broken, once there is enough to tell.
+        """Stop where too much is broken, once enough has been read.
 
         Raises:
             TooMuchIsBroken: more than `max_share` of the utterances, or of the shards.
         """
         check_share(self.reasons(), self.used, max_share)
         read, broken = self.shards["read"], self.shards["broken"]
-        enough = min(self.n_shards, ENOUGH_SHARDS)
+        enough = min(self.n_shards, MIN_SHARDS)
         if not broken or read + broken < enough:
             return
         # a shard that broke after half of its utterances is half a broken one
@@ -73,8 +73,8 @@ class SkipCounts:
         for skipped in utterances:
             kind = skipped.shard, skipped.reason
             self.skipped[kind] += 1
-            if self.skipped[kind] <= SAID_OF_EACH:
-                more = ", and from now on others like it" if self.skipped[kind] == SAID_OF_EACH else ""
+            if self.skipped[kind] <= LOGGED_EXAMPLES:
+                more = ", and from now on others like it" if self.skipped[kind] == LOGGED_EXAMPLES else ""
                 key = skipped.key.encode(errors="backslashreplace").decode()  # a name in a tar may be no UTF-8
                 log.warning("skipped %s in %s: %s%s", key or "the rest", skipped.shard, skipped.reason, more)
 
@@ -87,14 +87,14 @@ class SkipCounts:
 
 
 def check_share(broken: Counter[str], n_used: int, max_share: float) -> None:
-    """Stop where too much is broken (`broken`: how many for which reason), once there is enough to tell.
+    """Stop where too much is broken (`broken`: how many for which reason), once enough has been read.
 
     Raises:
         TooMuchIsBroken: with the reasons.
     """
     n_broken = broken.total()
     total = n_broken + n_used
-    if total >= ENOUGH_TO_TELL and n_broken > max_share * total:
+    if total >= MIN_UTTERANCES and n_broken > max_share * total:
         most = "; ".join(f"{reason}: {n}" for reason, n in broken.most_common(5))
         raise TooMuchIsBroken(
             f"{n_broken} of {total} utterances are broken, more than data.max_broken_share={max_share:g} ({most}): "

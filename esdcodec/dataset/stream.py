@@ -24,7 +24,7 @@ class Stream(IterableDataset):
     """Batches from shards that are read as they come; arguments as those of `Segments` and `Corpus`.
 
     Ranks and workers take turns in the shards of an epoch; where there are fewer shards than readers, in the utterances
-    of a shard. After a resume, which `seed` should tell, the corpus is read in a new order.
+    of a shard. After a resume give another `seed`: the corpus is then read in a new order.
 
     Args:
         rank, n_ranks: which process of how many this is.

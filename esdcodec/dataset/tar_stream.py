@@ -73,8 +73,8 @@ def _opened(shard: str) -> Iterator[IO[bytes]]:
         with gopen(shard) as stream:
             yield stream
         return
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(shard[len(PIPE) :], shell=True, stdout=subprocess.PIPE, stderr=said)
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(shard[len(PIPE) :], shell=True, stdout=subprocess.PIPE, stderr=errors)
         assert process.stdout is not None
         try:
             yield process.stdout
@@ -85,8 +85,8 @@ def _opened(shard: str) -> Iterator[IO[bytes]]:
             process.kill()
             process.wait()
         if code not in CLOSED_EARLY:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
             raise OSError(f"its command ended with exit code {code}{': ' + lines[-1] if lines else ''}")
 
 

@@ -1,4 +1,4 @@
-"""Whether decoded audio lies where the original does."""
+"""The delay of decoded audio against the original."""
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ SIMILAR = 0.5  # correlation from which two signals are the same speech
 def delay_ms(reference: Waveform, estimate: Waveform, sample_rate: int) -> float | None:
     """By how many milliseconds `estimate` is later than `reference`, both ``[T]``; None where they are too unlike.
 
-    Where the logarithms of their energies in 16 bands correlate best. So vocoders, which keep no phase, are told, too.
+    The shift at which the logarithms of their energies in 16 bands correlate best. So it works for vocoders too, which
+    do not keep phases.
     """
     signals = [resample(waveform, sample_rate, RATE) for waveform in (reference, estimate)]
     first = _loudest(signals[0], SECONDS * RATE)

@@ -35,13 +35,13 @@ from .systems import (
     peer_system,
 )
 
-CODING, CODING_VERSION = "coding", "1"  # the row of what a system says of itself, beside those of the metrics
-LENGTH_MISMATCH = 0.2, 0.12  # share and seconds from which it is not the same recording
+CODING, CODING_VERSION = "coding", "1"  # the row of rates and times, beside those of the metrics
+LENGTH_MISMATCH = 0.2, 0.12  # share and seconds of difference from which it is another recording
 
 
 @dataclass(frozen=True)
 class Coding:
-    """What is known of how a system did one file, apart from scores."""
+    """What is measured of a system on one file, apart from scores."""
 
     seconds: float  # of the recording
     decoded: str  # hash of the decoded samples in 16 bits
@@ -188,7 +188,7 @@ def kept_file(folder: Path, system: System, name: str) -> Path:
 
 
 def reason_of(error: Exception) -> str:
-    """What an exception says, with its type where it was not meant to be read."""
+    """The message of an exception; with its type, unless it is one that is raised for users."""
     known = isinstance(error, ValueError | RuntimeError | OSError) and str(error)
     return str(error) if known else f"{type(error).__name__}: {error}".removesuffix(": ")
 
@@ -201,7 +201,7 @@ def _check(decoded: Decoded, reference: Reference) -> None:
     seconds, expected = (len(w) / SAMPLE_RATE for w in (decoded.waveform, reference.waveform))
     share, least = LENGTH_MISMATCH
     if abs(seconds - expected) > max(least, share * expected):
-        raise SystemFailed(f"{seconds:.2f} s come out of {expected:.2f} s: not of this recording, or at a wrong rate")
+        raise SystemFailed(f"{seconds:.2f} s come out of {expected:.2f} s: another recording, or a wrong sample rate")
 
 
 def _fit(waveform: Waveform, length: int) -> Waveform:

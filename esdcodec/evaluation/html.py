@@ -53,8 +53,8 @@ def write_html(report: EvaluationReport, systems: Sequence[System], settings: Ev
         *(f"<p>{html.escape(line)}</p>" for line in report.warnings),
         f"<h1>Files, the worst first</h1><p>The first {min(WITH_PICTURES, len(ranked))} with spectrograms.</p>",
     ]
-    for place, name in enumerate(ranked[:WITH_PLAYERS]):
-        parts.append(_section(name, by_file[name], by_name, folder, decoded, pictures=place < WITH_PICTURES))
+    for rank, name in enumerate(ranked[:WITH_PLAYERS]):
+        parts.append(_section(name, by_file[name], by_name, folder, decoded, pictures=rank < WITH_PICTURES))
     if len(ranked) > WITH_PLAYERS:
         parts.append(f"<p>{len(ranked) - WITH_PLAYERS} better ones are in scores.csv.</p>")
     file.write_text("\n".join(parts), encoding="utf-8")

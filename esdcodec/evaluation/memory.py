@@ -12,7 +12,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Peak:
-    megabytes: float | None = None  # beyond what was in use before; None where the system does not tell
+    megabytes: float | None = None  # beyond what was in use before; None where the system does not report it
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Scores of a decoded signal, each by a package of its own that is needed for nothing else."""
+"""Scores of a decoded signal, each computed by its own optional package."""
 
 import math
 import warnings
@@ -56,7 +56,7 @@ def load_metric(name: str) -> Scorer:
     """The scorer of a metric by its name in `METRICS`.
 
     Raises:
-        MissingPackage: with the word that installs it.
+        MissingPackage: the message says how to install it.
     """
     metric = METRICS[name]
     try:
@@ -78,7 +78,7 @@ def installed_scorers(names: Iterable[str]) -> tuple[dict[str, Scorer], list[str
     return scorers, missing
 
 
-# ---- of the signal ---------------------------------------------------------------------------------------------------
+# ---- signals ---------------------------------------------------------------------------------------------------------
 
 
 def si_sdr(estimate: Waveform, reference: Waveform) -> float:
@@ -103,7 +103,7 @@ def stoi(estimate: Waveform, reference: Waveform, sample_rate: int, *, extended:
     import pystoi
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # its word for less than 30 frames that are not silence
+        warnings.simplefilter("error", RuntimeWarning)  # its warning for fewer than 30 frames of speech
         try:
             return float(pystoi.stoi(reference, estimate, sample_rate, extended=extended))
         except (RuntimeWarning, np.exceptions.AxisError):  # the latter for not even one frame
@@ -150,7 +150,7 @@ def _load_stoi() -> Scorer:
     return score
 
 
-# ---- of what an ear would say ----------------------------------------------------------------------------------------
+# ---- perceived quality -----------------------------------------------------------------------------------------------
 
 
 def _load_pesq() -> Scorer:
@@ -219,7 +219,7 @@ def _load_dnsmos() -> Scorer:
     return score
 
 
-# ---- of who speaks, what is said and how -----------------------------------------------------------------------------
+# ---- speaker, words, pitch -------------------------------------------------------------------------------------------
 
 
 def _load_speaker() -> Scorer:

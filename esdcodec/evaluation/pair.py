@@ -1,4 +1,4 @@
-"""What a metric is given, and how it says that there is nothing to score."""
+"""The input of a metric, and the error for pairs that it cannot score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Scores as a table to read, as CSV and as JSON, and what a reader of the table must know."""
+"""Scores as a table, as CSV and as JSON, with warnings about what distorts them."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ ONLY_WHERE_ANY = ("late", "other_length")  # of these, columns of zeros are left
 
 
 def shown_columns(summaries: Iterable[SystemSummary]) -> list[str]:
-    """The columns that say something: `files` only where systems have different numbers of them."""
+    """The columns to show: `files` only where systems have different numbers of them."""
     summaries = list(summaries)
     shown = [name for name in COLUMNS if any(name in of for of in summaries)]
     idle = {name for name in ONLY_WHERE_ANY if not any(of.get(name) for of in summaries)}
@@ -124,7 +124,7 @@ def _cell(value: Any, digits: int, intervals: bool) -> str:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What came of an evaluation."""
+    """The results of an evaluation, summed up."""
 
     results: list[FileScores]
     summary: dict[str, SystemSummary]  # by system
@@ -165,11 +165,11 @@ class EvaluationReport:
         (folder / "summary.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
-# ---- what a reader must know -----------------------------------------------------------------------------------------
+# ---- warnings --------------------------------------------------------------------------------------------------------
 
 
 def warnings(results: Sequence[FileScores]) -> list[str]:
-    """What makes scores other than they seem, each with how many files and the first of them."""
+    """What distorts scores, each with the number of files and the first of them."""
     found: dict[str, list[str]] = defaultdict(list)
     for each in results:
         coding = each.coding
@@ -228,8 +228,8 @@ def write_csv(results: Sequence[FileScores], file: Path) -> None:
         for each in sorted(results, key=lambda each: (each.file, each.system)):
             coding = each.coding
             scores = [each.scores.get(name, "") for name in names]
-            facts = (coding.seconds, coding.n_bytes, coding.delay_ms, coding.longer)
-            writer.writerow([each.file, each.system, each.group, *facts, *scores])
+            measured = (coding.seconds, coding.n_bytes, coding.delay_ms, coding.longer)
+            writer.writerow([each.file, each.system, each.group, *measured, *scores])
 
 
 def _plain(summary: Mapping[str, SystemSummary]) -> dict[str, dict[str, Any]]:

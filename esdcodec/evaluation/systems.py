@@ -1,4 +1,4 @@
-"""What is evaluated: this codec, the files that another one wrote, or any program that encodes and decodes."""
+"""The systems that are evaluated: this codec, files that another codec wrote, or a program that encodes and decodes."""
 
 import hashlib
 import io
@@ -34,7 +34,7 @@ class Decoded:
     """What a system made of a recording."""
 
     waveform: Waveform  # [T] at `SAMPLE_RATE`, as long as the system made it
-    n_bytes: int | None = None  # coded; None where nobody knows
+    n_bytes: int | None = None  # coded; None where it is not known
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     codes: np.ndarray | None = None  # [n, L]
@@ -45,7 +45,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class System:
-    """A way from a recording to what comes out. A peer is a system.
+    """A way to encode and decode a recording.
 
     Two systems with one `description` give the same results, whatever they are called.
     """
@@ -65,7 +65,7 @@ class System:
 
 
 class SystemFailed(RuntimeError):
-    """A system failed on a file; the message says what it said."""
+    """A system failed on a file; the message has what its program printed last."""
 
 
 # ---- this codec ------------------------------------------------------------------------------------------------------
@@ -81,8 +81,9 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int] = ()) -> list[Sys
     """
     numbers = sorted(set(n_quantizers)) or [n for n in DEFAULT_N_QUANTIZERS if n <= codec.n_codebooks]
     for n in numbers:
-        codec.bitrate(n)  # says what is wrong with the number
-    codec.decode(codec.encode(torch.zeros(1, device=codec.device)))  # first calls are slow and would spoil the speed
+        codec.bitrate(n)  # raises for a wrong number
+    # the first calls are slow: they are left out of the speed
+    codec.decode(codec.encode(torch.zeros(1, device=codec.device)))
 
     @lru_cache(1)  # the systems of one file come one after the other
     def encode(file: Path) -> tuple[bytes, float, float | None]:
@@ -190,7 +191,7 @@ def command_system(name: str, template: str, peer: "Peer | None" = None) -> Syst
     """A program, as a shell command with `{input}`, `{coded}` and `{output}`; other braces are the shell's.
 
     Args:
-        peer: what else is known of it.
+        peer: its entry in `PEERS`, if it has one.
     """
     rate, suffix, delay = (peer.sample_rate, peer.suffix, peer.delay) if peer else (SAMPLE_RATE, ".wav", 0.0)
 
@@ -204,8 +205,8 @@ def command_system(name: str, template: str, peer: "Peer | None" = None) -> Syst
             command = re.sub(r"\{(input|coded|output)\}", lambda match: shlex.quote(str(paths[match[1]])), template)
             result = subprocess.run(command, shell=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
             if result.returncode or not paths["output"].exists():
-                said = (result.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
-                raise SystemFailed(f"`{command}` failed ({result.returncode}): {said}")
+                printed = (result.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+                raise SystemFailed(f"`{command}` failed ({result.returncode}): {printed}")
             decoded: Waveform
             if raw:
                 decoded = np.fromfile(paths["output"], "<i2").astype(np.float32) / np.float32(32768)
@@ -222,7 +223,7 @@ def command_system(name: str, template: str, peer: "Peer | None" = None) -> Syst
 
 @dataclass(frozen=True)
 class Peer:
-    """A codec that the system's packages have."""
+    """A codec in a package of the operating system."""
 
     template: str
     programs: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Words that a recogniser hears in decoded speech."""
+"""Word and letter errors of decoded speech, by a speech recogniser."""
 
 import hashlib
 import importlib.resources
@@ -49,13 +49,13 @@ class Recogniser:
         self.multilingual: bool = self.model.model.is_multilingual
         self.languages = frozenset(self.model.supported_languages)
 
-    def language_of(self, waveform: Waveform, said: str | None) -> str:
-        """The language to listen for in a recording ``[T]`` at 16 kHz: as `said`, else what is detected.
+    def language_of(self, waveform: Waveform, stated: str | None) -> str:
+        """The language code of a recording ``[T]`` at 16 kHz: as `stated`, else as detected.
 
         Raises:
             NotScorable: the recogniser does not know it.
         """
-        language = said.lower().replace("_", "-").split("-")[0] if said else None
+        language = stated.lower().replace("_", "-").split("-")[0] if stated else None
         if language is None:
             return str(self.model.detect_language(waveform)[0]) if self.multilingual else "en"
         if language not in self.languages:
@@ -67,8 +67,8 @@ class Recogniser:
         return language
 
     def transcribe(self, waveform: Waveform, language: str) -> str:
-        """Plain words heard in ``[T]`` at 16 kHz."""
-        # at a temperature above 0, Whisper's answer to doubt, the same sound is heard differently each time
+        """Transcript of ``[T]`` at 16 kHz, as `plain` has it."""
+        # at a temperature above 0, which Whisper tries when in doubt, its transcript differs each time
         segments, _ = self.model.transcribe(
             waveform, language=language, beam_size=5, temperature=0.0, condition_on_previous_text=False
         )
@@ -82,31 +82,31 @@ def load_words() -> Callable[[Pair], Scores]:
     recogniser = Recogniser()
 
     @lru_cache(4)  # the systems of one file come one after the other
-    def heard_in_reference(content: bytes, said: str | None) -> tuple[str, str]:
+    def transcript_of_reference(content: bytes, stated: str | None) -> tuple[str, str]:
         waveform = np.frombuffer(content, np.float32)
-        language = recogniser.language_of(waveform, said)
+        language = recogniser.language_of(waveform, stated)
         return language, recogniser.transcribe(waveform, language)
 
     def score(pair: Pair) -> Scores:
         reference, estimate = pair.at(16000)
         if pair.text is None:
-            language, said = heard_in_reference(reference.tobytes(), pair.language)
+            language, expected = transcript_of_reference(reference.tobytes(), pair.language)
         else:
-            language, said = recogniser.language_of(reference, pair.language), plain(pair.text)
-            if not said:
+            language, expected = recogniser.language_of(reference, pair.language), plain(pair.text)
+            if not expected:
                 raise NotScorable("the text has no words")
-        heard = recogniser.transcribe(estimate, language)
+        transcript = recogniser.transcribe(estimate, language)
         scores: dict[str, float] = {"word_errors": np.nan, "words": np.nan}
         if language in NO_SPACES:
-            said, heard = said.replace(" ", ""), heard.replace(" ", "")
+            expected, transcript = expected.replace(" ", ""), transcript.replace(" ", "")
         else:
-            words = jiwer.process_words(said, heard)
+            words = jiwer.process_words(expected, transcript)
             scores["word_errors"] = words.substitutions + words.deletions + words.insertions
-            scores["words"] = len(said.split())
-        letters = jiwer.process_characters(said, heard)
+            scores["words"] = len(expected.split())
+        letters = jiwer.process_characters(expected, transcript)
         return scores | {
             "letter_errors": letters.substitutions + letters.deletions + letters.insertions,
-            "letters": len(said),
+            "letters": len(expected),
         }
 
     return score

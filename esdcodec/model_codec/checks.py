@@ -1,4 +1,4 @@
-"""The public border: what users pass is made canonical here, or refused with a word on what to do."""
+"""Checks of what users pass: it is converted to one form, or refused with advice."""
 
 import math
 import operator
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 LOUDEST = 32.0  # full scales (30 dB above): no recording of floats is louder, and 16-bit values nearly always are
-ALIKE = 0.8  # correlation; that of two recordings of speech is about 0
-FEW_SAMPLES = 2400  # too few to tell
+ALIKE = 0.8  # correlation of two channels of one recording, at least; two recordings of speech have about 0
+FEW_SAMPLES = 2400  # with fewer, a correlation says nothing
 MAX_PARTS = 1000  # blocks, stages or codebooks of a network
 MAX_RATE = 1_000_000  # Hz, as in `.esd` files
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
@@ -52,7 +52,7 @@ def check_integer(value: Any, what: str, low: int, high: int | None, advice: str
 def check_audio(audio: Audio, device: torch.device) -> Tensor:
     """Audio as float32 ``[B, 1, T]`` on `device`, finite and not empty.
 
-    Warns of what is surely a mistake: values of another scale, and the two channels of one recording as a batch.
+    Warns of likely mistakes: values on another scale, and the two channels of one recording as a batch.
     """
     audio = check_tensor(audio, "audio", device)
     shape = list(audio.shape)

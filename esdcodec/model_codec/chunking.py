@@ -1,7 +1,7 @@
 """Audio and codes of any length, in pieces: the values of one pass over the whole, in bounded memory.
 
-A codec is a row of stages. Each sees its input with as much context on both sides as its receptive field takes in, and
-zeros only where the whole begins and ends, so that cutting changes nothing.
+A codec is a sequence of stages. Each gets its input with the context of its receptive field on both sides, and zero
+padding only where the whole signal begins and ends, so that cutting changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Step = Callable[[Network, Tensor], Tensor]  # a network's work on a window of fr
 
 
 class Stage:
-    """One step over frames, given and giving ``[B, C, L]`` piece by piece.
+    """One step over frames ``[B, C, L]`` that come piece by piece.
 
     Args:
         step: what is done with a window; an output frame depends on the input frames in `context`.
@@ -76,7 +76,7 @@ class Stage:
 
 
 class Pipeline:
-    """Stages in a row. The network is given with every piece: the pipeline holds frames, no weights."""
+    """Stages in sequence. Every call is given the network: the pipeline holds frames, no weights."""
 
     def __init__(self, *stages: Stage) -> None:
         self.stages = stages
@@ -88,7 +88,7 @@ class Pipeline:
         return frames
 
     def run(self, network: Network, frames: Tensor) -> Tensor:
-        """What becomes of the whole ``[B, C, L]``, L ≥ 1, given as many frames at a time as run together."""
+        """The output of the whole ``[B, C, L]``, L ≥ 1, computed with as many frames at a time as run together."""
         first = self.stages[0]
         pieces = frames.split(first.chunk_frames * first.batch, dim=-1)
         outputs = [self.push(network, piece, last=i == len(pieces) - 1) for i, piece in enumerate(pieces)]

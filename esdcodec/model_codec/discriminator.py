@@ -20,7 +20,7 @@ def conv_block(
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges the waveform folded at one period (HiFi-GAN, Kong et al. 2020, arXiv:2010.05646).
+    """Looks at the waveform folded at one period (HiFi-GAN, Kong et al. 2020, arXiv:2010.05646).
 
     Shape:
         audio ``[B, 1, T]`` -> feature maps, the score last.
@@ -44,7 +44,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ResolutionDiscriminator(nn.Module):
-    """Judges the complex spectrogram of one window, in bands (DAC; UnivNet, Jang et al. 2021, arXiv:2106.07889).
+    """Looks at the complex spectrogram of one window, in bands (DAC; UnivNet, Jang et al. 2021, arXiv:2106.07889).
 
     Shape:
         audio ``[B, 1, T]`` -> feature maps, the score last.
@@ -81,9 +81,9 @@ class ResolutionDiscriminator(nn.Module):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Judges the logarithm of the magnitudes, as one sees them: harmonics, formants and noise, of any loudness.
+    """Looks at the logarithm of the magnitudes: harmonics, formants and noise, at any loudness.
 
-    Blind to phases, which a small codec can't tell anyway: what it hears is what such a decoder can learn.
+    It ignores phases. A small codec cannot code them, so no gradient is spent on them.
 
     Shape:
         audio ``[B, 1, T]`` -> feature maps, the score last.
@@ -145,7 +145,7 @@ class Discriminator(nn.Module):
         """Keep the scale of what goes through.
 
         Torch's own gain shrinks it about a hundredfold on the way to the last layer: the scores of real and decoded
-        audio, and their feature maps, then hardly differ for thousands of steps, however well they are told apart.
+        audio, and their feature maps, then hardly differ for thousands of steps.
         """
         for layer in self.modules():
             if isinstance(layer, Conv2d):

@@ -1,4 +1,4 @@
-"""The encoder and the semantic decoder: audio to latent, and semantic codes to what they say about it."""
+"""The encoder (audio to latent) and the semantic decoder (semantic codes to semantic latent)."""
 
 from collections.abc import Sequence
 
@@ -29,10 +29,10 @@ class Encoder(nn.Sequential):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Keep the signal at a scale where Snake bends it.
+        """Keep the signal at a scale where Snake is not linear.
 
-        Speech has a standard deviation of some 0.07, and layers of torch's own initial gain shrink it further: all
-        there is then is linear, which cannot tell how loud a band is, and constants larger than the signal.
+        Speech has a standard deviation of about 0.07, and layers with torch's initial gain shrink it further. The
+        encoder would then be linear, which cannot measure the level of a band, and its biases larger than the signal.
         """
         variance_preserving_init(self)
         self[0].weight_g.fill_(15.0)  # type: ignore[union-attr,operator]
@@ -50,7 +50,7 @@ class InputConv1d(Float32, Conv1d):
 
 
 class EncoderBlock(nn.Sequential):
-    """Three residual units, then a convolution that halves no more than it must: ``[B, C, L] -> [B, 2C, L / rate]``."""
+    """Three residual units, then a strided convolution: ``[B, C, L] -> [B, 2C, L / rate]``."""
 
     def __init__(self, channels: int, rate: int) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ class EncoderBlock(nn.Sequential):
 
 
 class InputBlock(EncoderBlock):
-    """The first block, to which samples still come with more than eight bits: its residual units add up in float32."""
+    """The first block. Its input has more than the eight bits of bfloat16, so its residual units add in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         *units, snake, downsample = self
@@ -74,7 +74,7 @@ class InputBlock(EncoderBlock):
 class SemanticDecoder(nn.Sequential):
     """ConvNeXt network from the semantic codes' latent to the semantic latent: ``[B, D, L] -> [B, D, L]``.
 
-    In training its output is compared with the distillation teacher; the acoustic codes describe what it leaves over.
+    In training its output is compared with the distillation teacher; the acoustic codes describe the residual.
     """
 
     def __init__(self, latent_dim: int, dim: int, hidden: int, n_blocks: int) -> None:

@@ -1,6 +1,6 @@
-"""The form that a network takes for inference: the same figure, of layers that no longer learn.
+"""The form of a network for inference: the same steps, of layers whose weights are fixed.
 
-`inference_form` makes it from the plain network, once, outside of any call. The copy shares what it doesn't replace:
+`inference_form` makes it from the plain network. The copy shares all parts that it does not replace:
 
 - weight-normalised convolutions hold their folded weight, on a CPU in the layout that their input has there,
 - the semantic quantizer holds its projected codebook,
@@ -8,8 +8,8 @@
   transposed convolutions are matrix products (`kernels`).
 
 A part of another type, a compiled one, or one with hooks is used as it is. The form is for calls without gradients and
-without autocast; training, `torch.compile`, `torch.export` and tracing use the plain network. Whoever keeps a form
-asks `snapshot.Snapshot` whether the network is still the one it was made from.
+without autocast; training, `torch.compile`, `torch.export` and tracing use the plain network. Code that keeps a form
+checks with `snapshot.Snapshot` whether the network has changed since.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The network as it is used: with a form for inference and a fingerprint, neither of them ever stale."""
+"""The network with a form for inference and a fingerprint, both made anew when the weights change."""
 
 import hashlib
 import threading
@@ -61,7 +61,7 @@ class InferenceNetwork(Network):
 
     @property
     def fingerprint(self) -> bytes:
-        """32 bytes that tell the weights that decoding uses from all others: SHA-256 of them as float32.
+        """32 bytes that identify the weights that decoding uses: SHA-256 of them as float32.
 
         Codes can be decoded by any codec with the same fingerprint. A codec converted by `load(dtype=...)` has that of
         the weights it was loaded from, until they change. What is written to `parameter.data` of a codec in
@@ -99,10 +99,10 @@ class InferenceNetwork(Network):
         return self
 
     def keep_fingerprint(self, fingerprint: bytes) -> None:
-        """Let the weights, until they change, go by the fingerprint of others that they were converted from."""
+        """Use this fingerprint, of the weights that these were converted from, until they change."""
         self._fingerprint = Snapshot(self), fingerprint
 
-    def __getstate__(self) -> dict[str, Any]:  # copies and pickles make a form of their own
+    def __getstate__(self) -> dict[str, Any]:  # a copy makes its own inference form
         kept = self._fingerprint
         fingerprint = kept[1] if kept is not None and kept[0].has_weights_of(self) else None
         return {**vars(self), "_inference_form": None, "_streaming_form": None, "_fingerprint": fingerprint}

@@ -1,6 +1,6 @@
-"""How the layers' arithmetic is done: functions that are faster on a CPU than the operators they stand for.
+"""Fast implementations of the layers' operators, most of them for CPUs.
 
-`layers` says what is computed. `conv1d` and `snake` are its operators, with gradients. The others are for inference
+`layers` defines what is computed. `conv1d` and `snake` are its operators, with gradients. The others are for inference
 alone: they write over their inputs, and are called by the layers of `inference`.
 """
 
@@ -135,9 +135,9 @@ _CACHE_ELEMENTS = 2**17  # of a piece that stays in a core's cache from one step
 
 
 def snake_in_pieces(x: Tensor, alpha: Tensor, y: Tensor) -> Tensor:
-    """`snake` into `y`, which may be `x`: memory is read and written once, whatever lies between.
+    """`snake` of `x` into `y`, which may be `x`: memory is read and written once.
 
-    That is computed in float32, also where `x` or `y` has fewer bits.
+    All steps are computed in float32, also where `x` or `y` has fewer bits.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     length = min(x.shape[2], max(1, _CACHE_ELEMENTS * torch.get_num_threads() // x.shape[1]))

@@ -1,7 +1,7 @@
-"""Layers that the encoder, the condition network and the decoder are made of, as the papers have them.
+"""Layers of the encoder, the condition network and the decoder, as in the papers.
 
 Convolutions see zero padding at both ends ("same"), so that L frames in are L frames out. `kernels` computes them;
-`inference` has the form that they take when they no longer learn.
+`inference` has their forms with fixed weights.
 """
 
 from collections.abc import Callable
@@ -143,7 +143,7 @@ class ResidualUnit(nn.Sequential):
 def variance_preserving_init(network: nn.Module) -> None:
     """Start the convolutions of a network so that unit variance in is unit variance out, and none adds a constant.
 
-    What a residual unit adds begins small.
+    The last convolution of a residual unit starts small.
     """
     for layer in network.modules():
         if isinstance(layer, Conv1d):

@@ -1,4 +1,4 @@
-"""Formulas of the objective: distances of audio, of spectra, of latents, and what discriminators see."""
+"""Formulas of the losses: distances of audio, spectra and latents, and the adversarial terms."""
 
 from collections.abc import Mapping, Sequence
 

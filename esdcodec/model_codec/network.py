@@ -19,11 +19,11 @@ from .quantizer import ResidualVectorQuantizer, SimVQ
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What `Network.forward` gives: the audio, and what the objective needs to judge it."""
+    """Output of `Network.forward`: the audio, and what the losses need."""
 
     audio: Tensor  # [B, 1, T]
     codes: Tensor  # [B, K, L] int64, of all codebooks
-    semantic_latent: Tensor  # [B, D, L], what a distillation teacher is compared with
+    semantic_latent: Tensor  # [B, D, L], which distillation compares with the teacher
     subband: Tensor  # [B, 1, subband_hop_length · L]
     subband_magnitude: Tensor  # [B, N, L], as predicted
     losses: dict[str, Tensor]  # scalars: the quantizers' terms of the objective
@@ -112,7 +112,7 @@ class Network(nn.Module):
         )
         self.decoder = Decoder(latent_dim, decoder_dim, decoder_rates)
 
-    # ---- what it is -------------------------------------------------------------------------------------------------
+    # ---- rates and sizes --------------------------------------------------------------------------------------------
 
     @property
     def frame_rate(self) -> float:

@@ -1,4 +1,4 @@
-"""The quantizers: one large semantic codebook, then small acoustic ones on what it leaves over."""
+"""The quantizers: one large semantic codebook, then small acoustic ones on the residual."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from .layers import Conv1d, Float32
 
 
 class Quantized(NamedTuple):
-    """What a quantizer makes of a latent."""
+    """Output of a quantizer."""
 
     latent: Tensor  # [B, D, L], straight-through gradient
     codes: Tensor  # [B, K, L] int64
@@ -109,7 +109,7 @@ class VectorQuantizer(nn.Module):
 
 
 class ResidualVectorQuantizer(Float32):
-    """Vector quantizers in a row, each on what the ones before it left over, as in DAC.
+    """Vector quantizers in sequence, each on the residual of those before it, as in DAC.
 
     Shape:
         latent ``[B, D, L]`` -> latent ``[B, D, L]``, codes ``[B, K, L]``.

@@ -1,4 +1,4 @@
-"""What a network is made of at one moment: how those who keep something computed from it see that it has changed."""
+"""A record of a network's weights and modules, by which code that keeps derived values sees whether they changed."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,17 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 
 def is_customised(module: nn.Module) -> bool:
-    """Whether somebody has compiled or scripted the module, or hung hooks on it."""
+    """Whether the module is compiled or scripted, or has hooks."""
     compiled = module._compiled_call_impl is not None or "_orig_mod" in module._modules
     hooks = module._forward_hooks or module._forward_pre_hooks
     return bool(compiled or hooks or isinstance(module, torch.jit.ScriptModule))
 
 
 class Snapshot:
-    """What a network is made of at one moment.
+    """The weights and modules of a network at one moment.
 
-    Seen later are changes by an optimizer or another operation in place (by torch's version counters), by loading, by
-    `to`, and other parameters or modules in the place of the old ones. Not seen is writing to `parameter.data`.
+    It detects changes by an optimizer or another operation in place (by torch's version counters), by loading, by
+    `to`, and by replaced parameters or modules. It does not detect writing to `parameter.data`.
     """
 
     def __init__(self, network: nn.Module) -> None:

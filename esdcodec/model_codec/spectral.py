@@ -1,4 +1,4 @@
-"""Spectra that the objective and the discriminators look at."""
+"""Spectra for the losses and the discriminators."""
 
 import math
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Work in several processes, and being told to stop."""
+"""Work in several processes, and signals that stop it."""
 
 from .pool import WorkerDied, in_processes
 from .signals import (

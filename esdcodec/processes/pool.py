@@ -76,8 +76,8 @@ def _supervised(
             except OSError as error:  # no memory, or too many processes
                 failures.append(error)
                 n_processes = max(1, len(workers))
-            for worker in _that_speak(workers):
-                done, outcome = worker.hear()
+            for worker in _ready(workers):
+                done, outcome = worker.receive()
                 if done:
                     failures.clear()
                 elif outcome is not None:
@@ -99,7 +99,7 @@ def _supervised(
 
 
 class _Worker:
-    """A process, the parent's end of its pipe, and the job that it does (none while it starts)."""
+    """A process, the parent's end of its pipe, and its current job (none while it starts)."""
 
     def __init__(self, what: tuple[object, ...]) -> None:
         context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
@@ -110,8 +110,8 @@ class _Worker:
         self.jobs: list[Any] = []
         self.alive = True
 
-    def hear(self) -> tuple[list[Any], Any]:
-        """The job that was done, if it was one, and its result; or why the process cannot go on."""
+    def receive(self) -> tuple[list[Any], Any]:
+        """The job that is done, if there was one, and its result; or why the process cannot go on."""
         try:
             outcome = self.connection.recv() if self.connection.poll() else self._death()
         except (EOFError, OSError):
@@ -139,8 +139,8 @@ class _Worker:
         self.process.join()
 
 
-def _that_speak(workers: list[_Worker]) -> list[_Worker]:
-    """Wait for those that sent something or have ended."""
+def _ready(workers: list[_Worker]) -> list[_Worker]:
+    """Wait for workers that sent something or have ended, and return them."""
     ready = wait([source for worker in workers for source in (worker.connection, worker.process.sentinel)])
     return [worker for worker in workers if worker.connection in ready or worker.process.sentinel in ready]
 

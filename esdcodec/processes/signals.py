@@ -1,4 +1,4 @@
-"""Being told to stop: a command ends and tidies up; a training run saves first; its workers leave that to it."""
+"""Signals that stop a program: a command tidies up and ends, a training run saves first, its workers ignore them."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ EXIT_CODE = 75  # "try again later" in sysexits.h: the run was saved, start it a
 # ---- a command -------------------------------------------------------------------------------------------------------
 
 _held = False  # within `uninterrupted`
-_received = 0  # the signal that came within
+_received = 0  # the signal that came meanwhile
 
 
 def stop(signum: int, frame: object) -> None:
@@ -26,7 +26,7 @@ def stop(signum: int, frame: object) -> None:
     """
     global _received
     for number in SIGNALS:
-        signal.signal(number, _ignore)  # SIG_IGN for one that has come already would be told as a race
+        signal.signal(number, _ignore)  # with SIG_IGN, Python reports a signal that has already come as a race
     if _held:
         _received = signum
     else:
@@ -39,9 +39,9 @@ def _ignore(signum: int, frame: object) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A signal that comes within stops the process at the end.
+    """Delay a signal that comes within until the end.
 
-    Around calls into C that call back: an exception that is raised in the callback is printed and lost.
+    For calls into C that call back: an exception that is raised in the callback is printed and lost.
     """
     global _held, _received
     _held = True
@@ -58,16 +58,16 @@ def uninterrupted() -> Iterator[None]:
 
 
 class Interrupted(SystemExit):
-    """The run was told to stop and has saved what it had."""
+    """A signal stopped the run, which has saved its state."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
 
 
 class Interruption:
-    """Remembers, while it is entered, that one of `PREEMPTION` came, instead of dying of it.
+    """While it is entered, records that one of `PREEMPTION` came, which then does not end the process.
 
-    Python runs handlers in the main thread alone; a run in another thread is not told.
+    Python runs signal handlers in the main thread only; a run in another thread cannot be interrupted like this.
     """
 
     def __init__(self) -> None:
@@ -89,8 +89,8 @@ class Interruption:
 def ignore_signals_in_worker() -> None:
     """Ignore, in a worker process, signals that are not the parent's, and end when the parent has ended.
 
-    A pre-emption is told to all processes of a job, but the trainer needs its workers until it has saved. A trainer
-    that is killed tells nobody.
+    A scheduler signals all processes of a job, but the trainer needs its workers until it has saved. A trainer that is
+    killed can signal nobody.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,4 +1,4 @@
-"""A codec as something to train: its objective, its codebooks' usage, its validation and export."""
+"""The training of a codec: its objective, codebook usage, validation and export."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -102,7 +102,7 @@ class CodecTask(Task):
         return values
 
     def warnings(self, values: Mapping[str, float], step: int) -> list[str]:
-        # while it is trained past the quantizers, what codes there would be tells nothing
+        # while it is trained past the quantizers, the codes mean nothing
         quantized = step > self.settings.continuous_steps
         return health_warnings(values, self.usage.sizes[0], self.frames if quantized else None)
 
@@ -124,7 +124,7 @@ def health_warnings(values: Mapping[str, float], semantic_entries: int, frames: 
     """What is wrong with a codec's training that logs these values, and what helps.
 
     Args:
-        frames: from which the perplexity was computed; None: it tells nothing.
+        frames: from which the perplexity was computed; None: the perplexity means nothing.
     """
     found = []
     perplexity = values["perplexity/semantic"]

@@ -1,9 +1,9 @@
-"""Start a codec's quantizers where its latents are.
+"""Fits the quantizers of a codec to its latents, before they are trained.
 
-The latents of an untrained encoder hardly move, and drift as one while the decoder learns the first coarse things:
-codebooks are left behind, all frames get the same code, the decoder learns to do without, and the commitment losses
-flatten what is left. A distillation teacher prevents that. Without one, the codec is first trained past the
-quantizers, and these are then fitted to what it has learned to say.
+The latents of an untrained encoder hardly vary, and drift together while the decoder learns. The codebooks do not
+follow: all frames get the same code, the decoder learns to ignore it, and the commitment losses flatten the latents.
+A distillation teacher prevents that. Without one, the codec is first trained past the quantizers, which are then
+fitted to its latents.
 """
 
 import math

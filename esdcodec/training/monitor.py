@@ -1,4 +1,4 @@
-"""What a run shows of itself: averages over a window, a line to read, sounds and their spectrograms."""
+"""What a run logs: means over a window of steps, a progress line, sounds and their spectrograms."""
 
 import time
 from collections import defaultdict
@@ -17,7 +17,7 @@ Sounds = Mapping[str, tuple[np.ndarray, int]]  # name -> waveform [T] and its ra
 
 
 class LogWindow:
-    """Collects what the steps since the last log line say."""
+    """Collects the scalars of the steps since the last log line."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -33,7 +33,7 @@ class LogWindow:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens within is no part of the window: its time is not counted."""
+        """The time spent within does not count."""
         self.stopped, began = True, time.perf_counter()
         try:
             yield
@@ -70,7 +70,7 @@ def starvation(values: Mapping[str, float]) -> list[str]:
 
 
 def progress_line(step: int, max_steps: int, values: Mapping[str, float], shown: Mapping[str, str]) -> str:
-    """One line that a person can read, with the values in `shown` under their labels there."""
+    """The progress line, with the values in `shown` under their labels there."""
     terms = "  ".join(f"{label} {values[name]:.3g}" for name, label in shown.items() if name in values)
     speed = values["speed/steps_per_second"]
     left = (max_steps - step) / max(speed, 1e-9)

@@ -52,10 +52,10 @@ TERMS = (*RECONSTRUCTION_TERMS, "low_band_mel", *QUANTIZER_TERMS, "distillation"
 
 
 def check_weights(settings: TrainerSettings, *, teacher: bool, discriminator: bool) -> None:
-    """That every term of the objective has a weight, and every weight a term.
+    """Check that every term of the objective has a weight, and every weight a term.
 
     Raises:
-        ConfigurationError: it is not so.
+        ConfigurationError: one is missing.
     """
     weights = settings.loss_weights
     for name in weights:
@@ -151,9 +151,10 @@ class Objective:
 
 
 class AdversarialPass:
-    """Both passes of some discriminators over a batch: one that teaches them, one that teaches what made the audio.
+    """Both passes of discriminators over a batch: one for their own gradients, one for those of the network that made
+    the audio.
 
-    A step may have several, each over another signal.
+    A step may have several, each with its own discriminators and signal.
     """
 
     def __init__(self, accelerator: Accelerator, discriminator: Learner) -> None:

@@ -25,11 +25,12 @@ _ITERATION = 3.4445, -4.7750, 2.0315  # of Newton and Schulz, for singular value
 class Muon(AdamW):
     """Steps of equal size in every direction of a weight matrix (Jordan et al. 2024, "Muon").
 
-    AdamW follows the few directions that all examples agree on, which for an encoder of speech is how loud a band is,
-    long before those that few ask for, such as pitch. Muon replaces the momentum of a weight matrix by the nearest
-    orthogonal matrix. It is used for `directions`, the v of weight-normalised convolutions, whose length means
-    nothing: it is kept at 1 for each output channel, so that `muon_lr`, the learning rate of these, is the angle in
-    radians by which a step rotates a channel's weights. All other parameters take AdamW's step.
+    AdamW first learns the few directions in which the gradients of all examples agree (for an encoder of speech the
+    level of a band), and much later those that matter to few, such as pitch. Muon replaces the
+    momentum of a weight matrix by the nearest orthogonal matrix. It is used for `directions`, the v of
+    weight-normalised convolutions, whose length has no effect: it is kept at 1 for each output channel, so that
+    `muon_lr`, the learning rate of these, is the angle in radians by which a step rotates a channel's weights. All
+    other parameters take AdamW's step.
     """
 
     def __init__(self, directions: Iterable[Tensor], others: Iterable[Tensor], *, muon_lr: float, **adamw: Any) -> None:

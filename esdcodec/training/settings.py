@@ -17,7 +17,7 @@ class ConfigurationError(ESDCodecError, ValueError):
     """A setting cannot be used; the message is one line that names its key."""
 
 
-# ---- what there is ---
+# ---- the settings ---
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ class TrainingSettings:
     machine: Any = None
 
 
-# ---- how they are read ---
+# ---- reading them ---
 
 
 def parse(kind: type[T], values: Any, name: str = "") -> T:
@@ -211,7 +211,7 @@ def parse(kind: type[T], values: Any, name: str = "") -> T:
 
 
 def check_arguments(constructor: type, arguments: Mapping[str, Any], name: str) -> None:
-    """That a constructor knows the keys of `arguments`, and misses none.
+    """Check that a constructor knows the keys of `arguments`, and misses none.
 
     Raises:
         ConfigurationError: it does not.

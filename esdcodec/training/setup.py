@@ -55,7 +55,7 @@ def make_trainer(config: DictConfig) -> Trainer:
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     settings = check(values)
     data, trainer = settings.data, settings.trainer
-    # the data's lists first: a missing shard is said before a large teacher is loaded
+    # the lists of shards first: a missing one is reported before a large teacher is loaded
     sources = Source.parse(data.train)
     held_out = Source.parse(data.validation) if data.validation else None
 
@@ -101,7 +101,7 @@ def make_trainer(config: DictConfig) -> Trainer:
 
 
 def check(values: Mapping[str, Any]) -> TrainingSettings:
-    """The settings in a configuration, which can be run as far as can be told without building anything.
+    """The settings in a configuration, checked as far as possible without building anything.
 
     Raises:
         ConfigurationError: they cannot; the message names the key.
@@ -148,13 +148,13 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
             handler.addFilter(partial(_warnings_of_rank, accelerator.process_index))
     torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
-    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells of every file of a checkpoint
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs every file of a checkpoint
     set_seed(settings.seed)
     return accelerator
 
 
 def _warnings_of_rank(rank: int, record: logging.LogRecord) -> bool:
-    """What the main process says too isn't said again; what went wrong on another one is, with its rank."""
+    """Log only warnings of other ranks, with their number: the main process logs the rest."""
     prefix = f"rank {rank}: "
     if not str(record.msg).startswith(prefix):  # by another handler's filter
         record.msg = f"{prefix}{record.msg}"
@@ -190,7 +190,7 @@ def make_teacher(
             f"model.codec.latent_dim={codec.config['latent_dim']}, but the teacher has {teacher.dim} channels: they "
             "must be equal, or set model.teacher=null"
         )
-    return teacher.place(device), FeatureExtraction(settings.path, codec.sample_rate)
+    return teacher.to_device(device), FeatureExtraction(settings.path, codec.sample_rate)
 
 
 def make_loaders(data: DataSettings, settings: TrainerSettings, sample_rate: int, accelerator: Accelerator) -> Loaders:

@@ -42,7 +42,7 @@ class W2vBert(nn.Module):
         self.register_buffer("std", var.sqrt()[:, None])
         self.eval().requires_grad_(False)
 
-    def place(self, device: torch.device) -> "W2vBert":
+    def to_device(self, device: torch.device) -> "W2vBert":
         """Move it to `device`; on a GPU in half precision, the statistics excepted."""
         self.to(device)
         if device.type == "cuda":
@@ -79,8 +79,8 @@ class W2vBert(nn.Module):
 class FeatureExtraction:
     """What w2v-BERT reads, from waveforms ``[n]`` at the codec's rate; runs in the loader's workers.
 
-    The waveforms come as long as they are: zeros after them would move the mean that the features are freed of. What
-    is shorter than the longest one is masked.
+    The waveforms are not padded: zeros after them would change the mean that the extractor subtracts. Its padding of
+    shorter ones is masked.
     """
 
     def __init__(self, path: str, sample_rate: int) -> None:

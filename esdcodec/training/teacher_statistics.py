@@ -67,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
 
     device = best_device()
-    teacher = W2vBert(args.teacher, layer=args.layer).place(device)
+    teacher = W2vBert(args.teacher, layer=args.layer).to_device(device)
     loaders = Loaders(
         Filters(),
         sample_rate=TEACHER_RATE,

@@ -1,4 +1,4 @@
-"""What a codec makes of speech that it was not trained on: scores, and sounds to listen to."""
+"""Validation of a codec: scores on speech that it was not trained on, and sounds to listen to."""
 
 import math
 import multiprocessing

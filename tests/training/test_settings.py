@@ -98,7 +98,7 @@ def test_nothing_is_built_before_the_settings_are_checked(monkeypatch):
     def built(*arguments: object, **options: object) -> None:
         raise AssertionError("something was built")
 
-    for name in ("make_accelerator", "make_networks", "make_reader", "make_teacher", "Source", "load"):
+    for name in ("make_accelerator", "make_networks", "make_loaders", "make_teacher", "Source", "load"):
         monkeypatch.setattr(setup, name, built)
     with pytest.raises(ConfigurationError):
         setup.make_trainer(OmegaConf.create(values("esdcodec_smoke", "trainer.log_every=0")))
