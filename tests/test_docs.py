@@ -1,0 +1,41 @@
+"""The documentation knows all parts of the package."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "esdcodec"
+WITHOUT_REFERENCE = {
+    "cli": "described by its guide and by --help",
+    "errors": "its class is there",
+    "lazy": "of the package's own `__init__` files",
+    "pretrained": "an old name",
+    "published": "names inside the published checkpoint",
+    "train": "started by `accelerate launch -m`",
+}
+PARTS = sorted(
+    path.stem
+    for path in PACKAGE.iterdir()
+    if (path.suffix == ".py" or (path / "__init__.py").exists()) and not path.stem.startswith("_")
+)
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in WITHOUT_REFERENCE])
+def test_every_public_part_is_in_the_reference(part):
+    reference = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/api").glob("*.md"))
+    assert f"::: esdcodec.{part}" in reference
+
+
+def map_of_the_readme() -> set[str]:
+    """The paths in the first column of its table."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Where things are")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return {path for row in rows for path in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_folder_is_in_the_map_of_the_readme_and_all_that_it_names_exists():
+    named = map_of_the_readme()
+    assert {f"esdcodec/{part}" for part in PARTS if (PACKAGE / part).is_dir()} <= named
+    assert not [path for path in named if not (ROOT / path).exists()]
