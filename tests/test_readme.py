@@ -14,11 +14,13 @@ import esdcodec
 from esdcodec import ESDCodec
 from esdcodec.cli.main import parser
 from esdcodec.config import config_folder
+from esdcodec.infer.tokenise import TokeniseSettings, tokenise
 from esdcodec.model_codec.discriminator import Discriminator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+TOKENS = (ROOT / "docs/tokens.md").read_text(encoding="utf-8")
 COMPATIBILITY = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
 
 
@@ -58,8 +60,24 @@ def test_the_examples_of_the_python_page_run_and_their_shapes_are_true():
 
 def test_the_example_of_the_tokens_page_runs():
     namespace: dict[str, object] = {}
-    exec(example("patterns", (ROOT / "docs/tokens.md").read_text(encoding="utf-8")), namespace)
+    exec(example("patterns", TOKENS), namespace)
     assert namespace["tokens"].shape == namespace["first"].shape == (150,)
+
+
+def test_a_tokenised_corpus_is_read_back_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speech").mkdir()
+    shutil.copy(ROOT / "esdcodec/assets/sample.flac", "speech/talk.flac")
+    tokenise(["speech"], "tokens", TokeniseSettings(n_quantizers=3))
+    namespace: dict[str, object] = {}
+    exec(example("tokens", README), namespace)
+    assert namespace["audio"].shape[-1] == 960 * namespace["item"]["frames"]
+    assert (tmp_path / "item.png").stat().st_size > 10000
+    main: dict[str, object] = {"__name__": "__main__"}
+    exec(example("reading", TOKENS).replace("num_workers=2", "num_workers=0"), main)
+    assert main["key"] == "talk"
+    assert main["sequence"].shape == (3 * namespace["item"]["frames"],)
+    assert main["resume_at"] >= 1
 
 
 def test_the_example_of_the_compatibility_page_runs():

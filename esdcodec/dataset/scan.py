@@ -107,13 +107,28 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, extension: str, sample:
         sample.items.setdefault(extension, where)
 
 
+def _metadata(content: bytes | None, is_audio: bool) -> Metadata:
+    """What a json member says; audio cannot be used without it, other items are chosen by nothing that it says.
+
+    Raises:
+        MetadataError: as `Metadata.parse`; of other items only where there is none.
+    """
+    try:
+        return Metadata.parse(content)
+    except MetadataError:
+        if is_audio or content is None:
+            raise
+        return Metadata(0.0, 0.0, "unknown")
+
+
 def _row(sample: _Found, items: Sequence[str], languages: dict[str, int]) -> tuple:
     """The values of `ITEM_COLUMNS`; a language that is new is added to `languages`.
 
     Raises:
         MetadataError: the sample cannot be used.
     """
-    name = "audio" if items is AUDIO else items[0]
+    is_audio = tuple(items) == AUDIO
+    name = "audio" if is_audio else items[0]
     extension = choose(list(sample.items), items)
     if extension is None:
         raise MetadataError(f"no {name} member")
@@ -122,7 +137,7 @@ def _row(sample: _Found, items: Sequence[str], languages: dict[str, int]) -> tup
         raise MetadataError(f"{name} member is empty")
     if size > LARGEST:
         raise MetadataError(f"{name} member is larger than 4 GiB")
-    known = Metadata.parse(sample.content)
+    known = _metadata(sample.content, is_audio)
     language = languages.setdefault(known.language, len(languages))
     return (
         offset, sample.metadata[0], size, sample.metadata[1], known.duration, known.dnsmos, language,

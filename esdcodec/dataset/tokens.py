@@ -1,0 +1,254 @@
+"""A tokenised corpus read back: any utterance by its number, or endless shuffled batches, exact on resume."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from .index import index_corpus
+from .open_files import OpenFiles
+from .order import Order
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".manifest.json"
+ITEMS = ("codes.npy",)
+NPY_HEADER = 128  # bytes before the codes
+
+Item = dict[str, Any]  # `key`, `codes` [n, L] int64, and all that is known of the utterance
+
+
+class Tokens(Dataset):
+    """The utterances of the tar shards below a folder that `esdcodec tokenise` wrote.
+
+    An item has `key`, `codes` ``[n, L]`` (int64) and the fields of `KEY.json`: `frames`, `seconds`, `gain_db`,
+    `model`, `fingerprint`, and `text`, `speaker`, `language` … where they were known.
+
+    Where everything is comes from an index, `corpus.manifest`, which is mapped into memory: what a process holds grows
+    with the shards, not with the utterances. It is made on first use; in a job of many processes let one make it
+    before the others begin.
+
+    Args:
+        folder: the output of `tokenise`. Shards without a manifest are of no finished run and left out.
+        n_quantizers: codebooks to read. Default: all that the shards have, which must be equally many.
+        processes: that read tars where there is no index yet.
+        cache: folder for the index where it cannot be written beside the shards.
+
+    Raises:
+        FileNotFoundError: there is no finished shard.
+        ValueError: the shards are of different weights or numbers of codebooks, have changed since they were written,
+            or are of a format that cannot be read by number.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, n_quantizers: int | None = None, processes: int = 1, cache: Path | None = None
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        told = _finished(self.folder)
+        self.fingerprint, self.model = _one_codec(told)
+        self.n_quantizers = _one_depth(told, n_quantizers)
+        self._stored = np.array([each["settings"]["n_quantizers"] for each in told.values()])  # codebooks, by shard
+        self.shards = [str(path) for path in told]
+        self.manifest = index_corpus(self.shards, cache=cache, items=ITEMS, processes=processes)
+        rows = {path: row for row, path in enumerate(self.manifest.shards)}
+        self._rows = np.array([rows[shard] for shard in self.shards], np.int64)
+        ranges = [self.manifest.range(row) for row in self._rows.tolist()]
+        self._first = np.array([first for first, _ in ranges], np.int64)
+        self.counts = np.array([last - first for first, last in ranges], np.int64)  # utterances of each shard
+        for (shard, of_shard), n in zip(told.items(), self.counts.tolist()):
+            if n != of_shard["utterances"]:
+                raise ValueError(
+                    f"{shard} has {n} utterances, not the {of_shard['utterances']} of its manifest: "
+                    f"`esdcodec tokenise --verify {self.folder}` says more"
+                )
+        self._ends = np.cumsum(self.counts)
+        self.frames = sum(of_shard["frames"] for of_shard in told.values())
+        self.hours = sum(of_shard["seconds"] for of_shard in told.values()) / 3600
+        self._files = OpenFiles()
+
+    def __len__(self) -> int:
+        """Utterances."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, number: int) -> Item:
+        if not 0 <= number < len(self):
+            raise IndexError(f"utterance {number} of {len(self)}")
+        shard = int(np.searchsorted(self._ends, number, side="right"))
+        return self.read(shard, number - int(self._ends[shard] - self.counts[shard]))
+
+    def read(self, shard: int, i: int) -> Item:
+        """Utterance `i` of a shard.
+
+        Raises:
+            OSError: the shard is not there, cannot be read, or has changed.
+        """
+        row = int(self._first[shard]) + i
+        codes = np.load(io.BytesIO(self._member(shard, row, "offset", "size")))[: self.n_quantizers]
+        known = json.loads(self._member(shard, row, "metadata_offset", "metadata_size"))
+        return known | {
+            "key": self.manifest.keys[row],
+            "codes": torch.from_numpy(codes.astype(np.int64)),
+            "n_quantizers": self.n_quantizers,
+        }
+
+    def length(self, shard: int, i: int) -> int:
+        """Frames of an utterance, from the index alone."""
+        size = int(self.manifest.columns["size"][int(self._first[shard]) + i])
+        return (size - NPY_HEADER) // (2 * int(self._stored[shard]))
+
+    def _member(self, shard: int, row: int, offset: str, size: str) -> bytes:
+        columns = self.manifest.columns
+        file_size, modified = self.manifest.version(int(self._rows[shard]))
+        return self._files.read(
+            self.shards[shard], int(columns[offset][row]), int(columns[size][row]),
+            file_size=file_size, modified=modified,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Utterances that are trained on together."""
+
+    items: list[Any]  # as `prepare` made them
+    epoch: int  # of the first
+    position: int  # where a run goes on that has used this step's batches on all ranks
+
+
+class TokenStream(IterableDataset):
+    """Endless shuffled batches, for `DataLoader(stream, batch_size=None, num_workers=…)`.
+
+    Every utterance is read once in an epoch, over all ranks and workers. Which utterances make a batch depends on
+    nothing but the seed, the batches' limits and the position that the run began at; with another number of workers
+    the batches are the same, and a run that goes on from a batch's `position` gets what it would have got, also with
+    another number of ranks.
+
+    Args:
+        batch_size: utterances of a batch, at most.
+        max_frames: frames that the utterances of a batch have together, at most; a longer utterance is a batch of its
+            own.
+        shuffle_window: utterances among which the order is random; 0 reads as it lies.
+        seed: of the order.
+        position: where to begin; that of the last batch that was used.
+        rank, n_ranks: which process of how many this is; all are given equally many batches.
+        prepare: what becomes of an item in the worker, such as its tokens.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        batch_size: int | None = None,
+        max_frames: int | None = None,
+        shuffle_window: int = 200_000,
+        seed: int = 0,
+        position: int = 0,
+        rank: int = 0,
+        n_ranks: int = 1,
+        prepare: Callable[[Item], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        limits = [limit for limit in (batch_size, max_frames) if limit is not None]
+        if not limits or min(limits) < 1:
+            raise ValueError(f"batch_size={batch_size}, max_frames={max_frames}: give one of them, of at least 1")
+        if not 0 <= rank < n_ranks:
+            raise ValueError(f"rank {rank} of {n_ranks}: ranks are numbered from 0 to {n_ranks - 1}")
+        if not len(tokens):
+            raise ValueError(f"no utterance in {tokens.folder}")
+        self.tokens, self.batch_size, self.max_frames = tokens, batch_size, max_frames
+        self.order = Order(tokens.counts, window=shuffle_window, seed=seed)
+        self.position, self.rank, self.n_ranks = position, rank, n_ranks
+        self.prepare = prepare
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        worker = get_worker_info()
+        number, n_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        position = self.position
+        for step in count():
+            ends = [position]
+            for _ in range(self.n_ranks):
+                ends.append(self._end(ends[-1]))
+            if step % n_workers == number:
+                yield self._batch(range(ends[self.rank], ends[self.rank + 1]), ends[-1])
+            position = ends[-1]
+
+    def _end(self, position: int) -> int:
+        """Where the batch that begins at `position` ends."""
+        if self.max_frames is None:
+            assert self.batch_size is not None
+            return position + self.batch_size
+        frames = 0
+        for end in count(position):
+            _, shard, i = self.order[end]
+            frames += self.tokens.length(shard, i)
+            if end > position and (frames > self.max_frames or end - position == self.batch_size):
+                return end
+        raise AssertionError
+
+    def _batch(self, positions: Sequence[int], after: int) -> TokenBatch:
+        places = [self.order[position] for position in positions]
+        items = [self.tokens.read(shard, i) for _, shard, i in places]
+        return TokenBatch([self.prepare(item) for item in items] if self.prepare else items, places[0][0], after)
+
+
+def _finished(folder: Path) -> dict[Path, Mapping[str, Any]]:
+    """Tar shards and what their manifests say.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a shard is no tar.
+    """
+    manifests = sorted(folder.rglob(f"*{SUFFIX}"))
+    if not manifests:
+        raise FileNotFoundError(f"no finished shard in {folder}: give a folder that `esdcodec tokenise` wrote")
+    told: dict[Path, Mapping[str, Any]] = {}
+    for path in manifests:
+        about = json.loads(path.read_bytes())
+        about.pop("histograms", None)  # most of it
+        if about["settings"]["format"] != "tar":
+            raise ValueError(
+                f"{path} is of a {about['settings']['format']} shard: only tar shards are read by number, "
+                "Parquet by `datasets`"
+            )
+        told[path.with_name(path.name.removesuffix(SUFFIX) + ".tar")] = about
+    unfinished = len(set(folder.rglob("*.tar")) - set(told))
+    if unfinished:
+        log.warning("%d tars in %s are of no finished run and left out: tokenise again", unfinished, folder)
+    return told
+
+
+def _one_codec(told: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+    """Fingerprint and name of the model.
+
+    Raises:
+        ValueError: there are several.
+    """
+    codecs = {of_shard["fingerprint"]: (path, of_shard["model"]) for path, of_shard in told.items()}
+    if len(codecs) > 1:
+        examples = "; ".join(f"{each[:12]} ({name}) in {path}" for each, (path, name) in codecs.items())
+        raise ValueError(f"codes of different weights mean different sounds: {examples}. Tokenise with one model")
+    ((fingerprint, (_, model)),) = codecs.items()
+    return fingerprint, model
+
+
+def _one_depth(told: Mapping[Path, Mapping[str, Any]], n_quantizers: int | None) -> int:
+    """Codebooks that all shards have.
+
+    Raises:
+        ValueError: some have others than `n_quantizers` asks for.
+    """
+    examples = {of_shard["settings"]["n_quantizers"]: path for path, of_shard in told.items()}
+    least = min(examples)
+    if n_quantizers is None and len(examples) > 1:
+        named = ", ".join(f"{n} in {path}" for n, path in sorted(examples.items()))
+        raise ValueError(f"shards of different numbers of codebooks ({named}): n_quantizers={least} reads all")
+    if n_quantizers is not None and not 1 <= n_quantizers <= least:
+        raise ValueError(f"n_quantizers={n_quantizers}, but {examples[least]} has 1 to {least}")
+    return least if n_quantizers is None else n_quantizers
