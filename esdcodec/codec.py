@@ -48,7 +48,8 @@ def load(
             (`config.json` and `model.safetensors`, or the published weights), a file, or a Hub id (`owner/name`).
         device: where to put it. Default: CUDA, MPS or CPU, the first there is.
         dtype: of the convolutions, for example `torch.bfloat16`; the quantizers stay in float32. `"auto"` is bfloat16
-            where that is faster: on GPUs that have it, and on CPUs where a short measurement says so. Default: float32.
+            where that is faster: on GPUs that have it, and on CPUs where a short measurement finds it
+            faster. Default: float32.
         revision: branch, tag or commit on the Hub.
 
     Raises:
@@ -137,7 +138,7 @@ class ESDCodec(InferenceNetwork):
             Codes ``[B, n_quantizers, L]``, int64, codebook 0 the semantic one. Frames past the end of an item are -1.
 
         Raises:
-            ValueError: the input is not what is said above; the message says what to do.
+            ValueError: the input is not as described above; the message says what to do.
         """
         n = check_n_quantizers(n_quantizers, self.n_codebooks)
         waveform = check_audio(audio, self.device)
@@ -177,7 +178,7 @@ class ESDCodec(InferenceNetwork):
             Audio ``[B, 1, T]``, float32, in [-1, 1] before it is divided by the gain.
 
         Raises:
-            ValueError: the codes are not what is said above; the message says what to do.
+            ValueError: the codes are not as described above; the message says what to do.
         """
         codes, frames = check_codes(codes, self.codebook_sizes, self.device)
         gain = check_gain(gain_db)

@@ -95,7 +95,7 @@ def gain_for(audio: Any, sample_rate: int) -> float:
         sample_rate: Hz.
 
     Raises:
-        ValueError: the audio is not what is said above.
+        ValueError: the audio is not as described above.
     """
     import torch
 

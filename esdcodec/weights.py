@@ -85,7 +85,7 @@ def find(source: str | Path, revision: str | None = None) -> Path:
 
 
 def _locate(source: str | Path, revision: str | None) -> tuple[Path | None, Path]:
-    """Configuration file (None where the weights' file has to tell) and weights' file of a model."""
+    """Configuration file (None: it is in the weights' file, or beside it) and weights' file of a model."""
     name = str(source)
     if name in BUNDLED:
         return _in_folder(BUNDLED[name])

@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     writes into the folder. A link is followed.
 
     Raises:
-        OSError: there is no such place, it is full, or a folder has this name.
+        OSError: the folder cannot be written, the disk is full, or a folder has this name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     target = Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""Audio files and sample rates: the only place that opens one or changes the other.
+"""Audio files and sample rates: no other folder opens a file or resamples.
 
 `containers` looks at the bytes of a file, `decoders` has soundfile and FFmpeg, `files` reads and writes.
 """

@@ -80,7 +80,7 @@ def audio_files(folder: Path, extensions: Iterable[str] = EXTENSIONS) -> FolderC
 
 
 def _kind(entry: "os.DirEntry[str]", wanted: frozenset[str]) -> str:
-    """Of what is in a folder: "file" to take, "folder" to search, or else why it is left out; empty: not to be told."""
+    """What an entry is: "file" to take, "folder" to search, or why it is left out; empty: it does not count."""
     try:
         os.stat(entry.path)  # follows a link
     except OSError as error:

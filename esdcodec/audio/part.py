@@ -13,7 +13,7 @@ class Part:
     start: int
     stop: int
     kind: str  # wav, aiff, caf, w64, au, sph, voc, flac, ogg, mp3; "" for any other
-    trusted: bool = True  # its header's length is that of the samples, or the kind has another safe way to tell it
+    trusted: bool = True  # its header's length is that of the samples, or it is known in another safe way
     problem: str = ""  # what is missing or damaged
 
 

@@ -58,7 +58,7 @@ class PipeReader:
 
 
 class Reader:
-    """Reads any part of a file that can seek; blocks have known places, so nothing else is looked at.
+    """Reads any part of a file that can seek; blocks have known offsets, so nothing else is read.
 
     Args:
         stream: open for reading, seekable.

@@ -22,10 +22,11 @@ class FoundBlocks:
 def search(stream: BinaryIO, header: Header, start: int) -> FoundBlocks:
     """Find the blocks with a good checksum, at any offset from `start` and in any order.
 
-    A checksum tells the block's number too. Bytes that are part of no block are stepped over one by one. A block
-    shorter than the others is taken where the last one can be: a whole number of blocks after a good one, or before a
-    good end marker. The end marker is believed if it promises no fewer frames than were found, and at most twice the
-    blocks that the file has room for, and `SPARE_BLOCKS`; otherwise the recording ends with the last good block.
+    A checksum also depends on the number of its block. Bytes that are part of no block are stepped over one by one. A
+    block shorter than the others is taken where the last one can be: a whole number of blocks after a good one, or
+    before a good end marker. The end marker is believed if it promises no fewer frames than were found, and at most
+    twice the blocks that the file has room for, and `SPARE_BLOCKS`; otherwise the recording ends with the last good
+    block.
     """
     found = _BlockSearch(stream, header, start)
     position = start

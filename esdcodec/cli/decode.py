@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..infer.files import CodedFile
 
 EXAMPLES = """  esdcodec decode talk.esd                          writes talk.wav, at the recording's own rate
-  esdcodec decode talk.esd -o talk.mp3              the format that the name says
+  esdcodec decode talk.esd -o talk.mp3              the format of the extension
   esdcodec decode coded/ -o decoded --format flac   a folder, mirrored
   esdcodec decode damaged.esd --recover             lost parts become silence, and are named
   esdcodec encode - < talk.wav | esdcodec decode - > decoded.wav"""

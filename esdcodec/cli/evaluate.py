@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..evaluation.settings import EvaluationSettings
 
 DESCRIPTION = """Encode, decode and score the audio files below a folder, and score what other codecs made of them.
-Beside a file NAME.wav may lie NAME.txt, with what is said in it, or NAME.json with "text", "language" and "speaker".
+Beside a file NAME.wav may lie NAME.txt with its text, or NAME.json with "text", "language" and "speaker".
 Without a text, WER compares with what the recogniser transcribes from the original."""
 EXAMPLES = """\
   esdcodec evaluate speech/                                       the bundled model at 1, 3, 8 and 12 codebooks
@@ -51,7 +51,7 @@ def add_parser(commands: Commands[Command]) -> None:
     ):
         command.add_argument(option, nargs="+", action="extend", default=[], metavar=metavar, dest=dest, help=text)
     command.add_argument("--metrics", nargs="+", help="(default: all whose packages are installed)")
-    command.add_argument("--language", help="of the speech, such as en (default: NAME.json's, or what is heard)")
+    command.add_argument("--language", help="of the speech, such as en (default: NAME.json's, or as detected)")
     command.add_argument("--by", choices=("folder", "speaker"), help="also the mean of each group, and the worst")
     command.add_argument("--jobs", type=int, default=1, help="processes")
     command.add_argument("--keep", action="store_true", help="keep the decoded files, below --output/decoded")
@@ -88,7 +88,7 @@ def start(args: argparse.Namespace) -> int:
 def evaluation_of(args: argparse.Namespace) -> EvaluationSettings:
     """
     Raises:
-        ValueError: the arguments cannot be; the message says why.
+        ValueError: the arguments contradict each other; the message says how.
     """
     from ..evaluation.metrics import METRICS
     from ..evaluation.settings import EvaluationSettings

@@ -50,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
         return 1
-    except (OSError, ValueError, RuntimeError) as error:  # no such model, no place to write, a wrong option
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # no such model, a folder that cannot be written, a wrong option
         print("esdcodec:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
         return 2
     finally:

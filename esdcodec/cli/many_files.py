@@ -101,7 +101,7 @@ def _attempt(task: FileTask, file: PlannedFile) -> WorkDone:
     result: CodedFile | str
     try:
         result = task.run(file.job.source, file.targets)
-    except Exception as error:  # not audio, no place, no memory, or a fault of ours: it is this file's alone
+    except Exception as error:  # not audio, a full disk, no memory, or a fault in this program: the other files go on
         result = reason_of(error, file.job.source)
     return WorkDone(result, task.describe())
 

@@ -49,7 +49,7 @@ def make_plan(files: FileSettings, task: FileTask, extensions: Iterable[str], fo
     if into == STDOUT and files.json:
         raise UsageError("--json and the result would both go to the standard output: give --output a file")
     plan = Plan(found, piped, refused=[Outcome(Job(path, path), [], why) for path, why in found.failed.items()])
-    _place(plan, files, task, into)
+    _assign_targets(plan, files, task, into)
     _look_first(plan, task)
     return plan
 
@@ -118,7 +118,7 @@ def wanted(targets: list[Path], *, overwrite: bool, skip_existing: bool) -> bool
     raise UsageError(f"{there[0]} exists: say --overwrite or --skip-existing")
 
 
-def _place(plan: Plan, files: FileSettings, task: FileTask, into: Path | None) -> None:
+def _assign_targets(plan: Plan, files: FileSettings, task: FileTask, into: Path | None) -> None:
     """Give each file its targets, or a reason why it is refused."""
     found = plan.found
     sources = {_identity(job.source) for job in found.jobs} - {None}

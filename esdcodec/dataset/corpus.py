@@ -103,7 +103,7 @@ class Corpus:
         return kept, np.cumsum(copies), first
 
     def broken(self) -> Iterator[SkippedUtterance]:
-        """What the manifest says cannot be used."""
+        """Entries of the manifest that cannot be used."""
         for shard, row in zip(self.shards, self.rows.tolist()):
             for key, reason in self.manifest.broken(row):
                 yield SkippedUtterance(shard, key, reason)

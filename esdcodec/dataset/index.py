@@ -35,7 +35,7 @@ def index_corpus(
 ) -> Manifest:
     """The manifest of local tars, made or brought up to date where it is not.
 
-    A shard that cannot be read is an entry that says so. An index that ends early keeps what it has.
+    A shard that cannot be read gets an entry with the reason. An index that ends early keeps what it has read.
 
     Args:
         output: the file; None: `corpus.manifest` in the shards' folder, or, where that is not to be written, one in

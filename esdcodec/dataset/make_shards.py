@@ -67,7 +67,7 @@ def write_shards(
         the new shards.
 
     Raises:
-        ShardsExist: there are shards, and `existing` says to refuse.
+        ShardsExist: there are shards, and `existing` is "refuse".
         ValueError: two utterances have one key, or there is no utterance.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The index of a whole corpus: one file of columns, mapped into memory and so shared by all processes.
 
 The file is in the safetensors format (8 bytes of length, a JSON header, arrays one behind the other), so anybody can
-read it. With it any utterance is had by one read, filters are comparisons of columns, and the order of an epoch is
-known before it begins; 30 million utterances are 2 GB on disk and next to nothing in memory.
+read it. With it one read gets any utterance, filters are comparisons of columns, and the order of an epoch is
+known before it begins. 30 million utterances take 2 GB on disk and a few MB of memory.
 """
 
 import json

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LARGEST = 1 << 20  # bytes of a json member that is read
-LONGEST = 86_400.0  # seconds: what says more isn't an utterance, and would be counted as millions of segments
+LONGEST = 86_400.0  # seconds: a larger duration is no utterance's, and would be counted as millions of segments
 LONGEST_LANGUAGE = 35  # characters of a language tag, as BCP 47 recommends to allow for
 DAMAGED = "json member is damaged"
 

@@ -26,7 +26,7 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: a shard or the list is not there; the message names it.
-        ValueError: it is at a kind of place that cannot be read; the message says how it can.
+        ValueError: it is in storage that is not read directly; the message gives a `pipe:` for it.
     """
     if not isinstance(source, str | Path):
         return [shard for part in source for shard in list_shards(part)]

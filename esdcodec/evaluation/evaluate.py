@@ -51,7 +51,7 @@ class Coding:
     codes: list[list[int]] | None = None
     bitrate: float | None = None
     megabytes: float | None = None
-    delay_ms: float | None = None  # None: too unlike the original to tell
+    delay_ms: float | None = None  # None: too unlike the original
     longer: float = 0.0  # seconds by which the decoded audio is longer than the original
     silent: bool = False  # though the original is not
     problems: list[str] = field(default_factory=list)  # what is missing or damaged in the files

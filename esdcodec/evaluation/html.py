@@ -22,7 +22,7 @@ from .summary import Estimate, FileScores, SystemSummary
 from .systems import System
 
 WITH_PICTURES = 10  # files whose spectrograms are shown
-WITH_PLAYERS = 40  # files that can be heard
+WITH_PLAYERS = 40  # files with players
 RANKED_BY = (("distillmos", 1), ("stoi", 1), ("pesq_wb", 1), ("mel", -1))  # the first there is; 1: more is better
 
 STYLE = """

@@ -39,4 +39,4 @@ def _kilobytes(name: str) -> int:
     for line in _STATUS.read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
-    raise OSError(f"{_STATUS} says no {name}")
+    raise OSError(f"{_STATUS} has no {name}")

@@ -15,7 +15,7 @@ class Pair:
     reference: Waveform  # [T]
     estimate: Waveform  # [T], as long as the reference
     sample_rate: int  # Hz, of both
-    text: str | None = None  # what is said, if it is known
+    text: str | None = None  # of the speech, if it is known
     language: str | None = None  # in which, if it is known
 
     def at(self, sample_rate: int) -> tuple[Waveform, Waveform]:

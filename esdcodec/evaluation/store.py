@@ -1,4 +1,4 @@
-"""Scores on disk: one JSON line for what one metric says of one file decoded by one system."""
+"""Scores on disk: one JSON line for each metric, file and system."""
 
 import json
 import math

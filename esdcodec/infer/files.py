@@ -27,7 +27,7 @@ FileProgress = Callable[
 
 @dataclass(frozen=True)
 class CodedFile:
-    """What became of a file that was encoded, decoded, or both."""
+    """The result of encoding a file, decoding it, or both."""
 
     audio_seconds: float
     coded_bytes: int  # 0 where they came out of a pipe
@@ -50,7 +50,7 @@ class Pieces:
 
 
 def stated_seconds(source: str | Path | BinaryIO) -> float | None:
-    """How long a file says it is, which may be wrong; None where it has to be read to know."""
+    """The length in a file's header, which may be wrong; None where it has none."""
     if not isinstance(source, str | Path):
         return None
     try:
@@ -116,7 +116,7 @@ def encode_array(
         AudioFileError: the source is no readable audio.
         ValueError: `n_quantizers` is not of this model, or a codebook has more entries than uint16 can number.
     """
-    codec.bits_per_frame(n_quantizers)  # says what is wrong with the number
+    codec.bits_per_frame(n_quantizers)  # raises for a wrong number
     if max(codec.codebook_sizes[:n_quantizers]) > 2**16:
         raise ValueError(f"arrays hold codes of 16 bits, and this model has codebooks of {codec.codebook_sizes}")
     encoding = _Encoding(codec, source, n_quantizers, pieces, gain_db, progress)
@@ -221,7 +221,7 @@ def decode_file(
 
     Raises:
         BitstreamError: this is no `.esd` file, it is damaged, or (WrongModel) it is of another model.
-        ValueError: the sample rate is not what is said above.
+        ValueError: the sample rate is not as described above.
     """
     check_output_rate(sample_rate)
     reader = Reader(source, recover=recover) if source.seekable() else PipeReader(source)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 LOUDEST = 32.0  # full scales (30 dB above): no recording of floats is louder, and 16-bit values nearly always are
 ALIKE = 0.8  # correlation of two channels of one recording, at least; two recordings of speech have about 0
-FEW_SAMPLES = 2400  # with fewer, a correlation says nothing
+FEW_SAMPLES = 2400  # with fewer, the correlation is not meaningful
 MAX_PARTS = 1000  # blocks, stages or codebooks of a network
 MAX_RATE = 1_000_000  # Hz, as in `.esd` files
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples

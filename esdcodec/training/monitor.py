@@ -60,7 +60,7 @@ class LogWindow:
 
 
 def starvation(values: Mapping[str, float]) -> list[str]:
-    """A warning where `summary` says that too much of the time is spent waiting for data."""
+    """A warning if, by the values of `summary`, too much time is spent waiting for data."""
     if values["data/wait"] <= STARVED:
         return []
     return [

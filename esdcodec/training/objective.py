@@ -76,7 +76,7 @@ class Objective:
 
     Args:
         codec: learns from the weighted sum above.
-        discriminator: learns to tell its audio from recordings; None: there is none.
+        discriminator: learns to distinguish its audio from recordings; None: there is none.
         teacher: gives the states that the semantic latent is compared with; None: there is none.
     """
 

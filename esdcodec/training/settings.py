@@ -1,4 +1,4 @@
-"""The settings of a training run: what `conf/` says, as types that refuse what cannot be run."""
+"""The settings of a training run: the content of `conf/` as types that refuse what cannot be run."""
 
 import types
 from collections.abc import Mapping, Sequence
@@ -191,7 +191,7 @@ class TrainingSettings:
 
 
 def parse(kind: type[T], values: Any, name: str = "") -> T:
-    """An instance of the dataclass `kind` from a mapping, whose place in the configuration is `name`.
+    """An instance of the dataclass `kind` from a mapping, which is the group `name` of the configuration.
 
     Raises:
         ConfigurationError: a key is missing, unknown or of another type, or `kind` refuses its value.

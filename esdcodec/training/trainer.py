@@ -98,7 +98,7 @@ class Trainer:
                 if last or interrupted or progress.step % settings.checkpoint_every == 0:
                     self.run.save(self.task.export, "interrupted" if interrupted and not last else "running")
             if interrupted and not last:
-                log.warning("told to stop: saved at step %d; the same command goes on from there", progress.step)
+                log.warning("stopped by a signal: saved at step %d; the same command goes on from there", progress.step)
                 raise Interrupted
 
     # ---- a step -----------------------------------------------------------------------------------------------------
@@ -119,9 +119,9 @@ class Trainer:
         return batch.to(self.accelerator.device), first
 
     def take_step(self, batches: Iterator[Any]) -> bool:
-        """One optimizer step of all networks, over as many batches as `gradient_accumulation` says.
+        """One optimizer step of all networks, over `gradient_accumulation` batches.
 
-        A step that is not finite on any rank is left out on all. Returns whether a rank was told to stop.
+        A step that is not finite on any rank is left out on all. Returns whether a rank received a signal to stop.
         """
         learners = self.task.active(self.run.progress.step)
         broken = torch.zeros((), device=self.accelerator.device)
@@ -138,7 +138,7 @@ class Trainer:
                     norms = [self._clip(learner) for learner in learners]
                     broken += ~torch.isfinite(torch.stack(norms)).all()
                     flags = torch.stack([broken, broken.new_tensor(float(self.run.interruption.received))])
-                    n_broken, n_told_to_stop = self.accelerator.reduce(flags, "sum").tolist()
+                    n_broken, n_interrupted = self.accelerator.reduce(flags, "sum").tolist()
                 for learner in learners:
                     if not (self.accelerator.sync_gradients and n_broken):
                         learner.optimizer.step()
@@ -155,7 +155,7 @@ class Trainer:
             self.window.add({f"grad_norm/{learner.name}": norm for learner, norm in zip(learners, norms)})
             for learner in self.task.learners:
                 learner.update_average()
-        return n_told_to_stop > 0
+        return n_interrupted > 0
 
     def _clip(self, learner: Learner) -> Tensor:
         """Clip the gradient; returns its norm before."""

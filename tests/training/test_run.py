@@ -116,7 +116,7 @@ def test_told_to_stop_it_saves_and_says_so(shards, straight, tmp_path, number):
     wait_for(lambda: "step 2 of" in _log(tmp_path), process)
     process.send_signal(number)
     output = finish(process, EXIT_CODE)
-    assert "told to stop: saved at step" in output
+    assert "stopped by a signal: saved at step" in output
     assert json.loads((tmp_path / "status.json").read_text())["status"] == "interrupted"
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
     output = finish(start(*rare))
