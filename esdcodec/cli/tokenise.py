@@ -14,6 +14,7 @@ from .terminal import printable
 if TYPE_CHECKING:
     from ..infer.tokenise import ShardManifest, Summary, TokeniseSettings, Unit
 
+FORMATS = ("tar", "parquet", "packed")
 EXAMPLES = """  esdcodec tokenise data.list -o tokens -n 3 --jobs 2     tar shards, as the trainer takes them
   esdcodec tokenise speech/ -o tokens                     a folder of audio, in groups of 1,000
   esdcodec tokenise utterances.csv -o tokens              a table: path, and start, end, text, speaker, … if known
@@ -54,6 +55,7 @@ def add_parser(commands: "Commands[Command]") -> None:
     group.add_argument("--part", type=_part, metavar="I/N", help="0/N to N-1/N (default: what the launcher says)")
     group.add_argument("--readers", type=int, default=2, help="threads of each process that read ahead")
     group.add_argument("--group-size", type=int, default=1000, help="files of a folder that make a shard")
+    group.add_argument("--format", choices=FORMATS, default="tar", help="of the shards; parquet: extra [parquet]")
     group.add_argument("--no-gain", action="store_true", help="code every utterance as loud as it is")
     group.add_argument("--json", action="store_true", help="one JSON object a shard, and one for all, on stdout")
 
@@ -83,6 +85,7 @@ def start(args: argparse.Namespace) -> int:
         batch_seconds=args.batch_seconds,
         group_size=args.group_size,
         readers=args.readers,
+        format=args.format,
     )
     return run(CorpusSettings(tuple(args.sources), args.output, tokens, args.jobs, args.part, args.json))
 

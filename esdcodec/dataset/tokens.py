@@ -16,10 +16,10 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from .index import index_corpus
 from .open_files import OpenFiles
 from .order import Order
+from .token_shards import MANIFEST, SUFFIXES, TAR, shard_files
 
 log = logging.getLogger(__name__)
 
-SUFFIX = ".manifest.json"
 ITEMS = ("codes.npy",)
 NPY_HEADER = 128  # bytes before the codes
 
@@ -205,20 +205,21 @@ def _finished(folder: Path) -> dict[Path, Mapping[str, Any]]:
         FileNotFoundError: there is none.
         ValueError: a shard is no tar.
     """
-    manifests = sorted(folder.rglob(f"*{SUFFIX}"))
+    manifests = sorted(folder.rglob(f"*{MANIFEST}"))
     if not manifests:
         raise FileNotFoundError(f"no finished shard in {folder}: give a folder that `esdcodec tokenise` wrote")
     told: dict[Path, Mapping[str, Any]] = {}
     for path in manifests:
         about = json.loads(path.read_bytes())
         about.pop("histograms", None)  # most of it
-        if about["settings"]["format"] != "tar":
+        form = about["settings"]["format"]
+        if SUFFIXES[form] != (TAR,):
             raise ValueError(
-                f"{path} is of a {about['settings']['format']} shard: only tar shards are read by number, "
-                "Parquet by `datasets`"
+                f"{path} is of a {form} shard: only tar shards are read by number. `datasets` reads Parquet, "
+                "`esdcodec.dataset.token_shards.packed_codes` maps packed ones"
             )
-        told[path.with_name(path.name.removesuffix(SUFFIX) + ".tar")] = about
-    unfinished = len(set(folder.rglob("*.tar")) - set(told))
+        told[shard_files(path, form)[TAR]] = about
+    unfinished = len(set(folder.rglob(f"*{TAR}")) - set(told))
     if unfinished:
         log.warning("%d tars in %s are of no finished run and left out: tokenise again", unfinished, folder)
     return told

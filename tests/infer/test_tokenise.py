@@ -219,23 +219,26 @@ def test_a_launcher_says_which_part(environment, part):
 
 
 @pytest.mark.slow
-def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus, tmp_path):
+@pytest.mark.parametrize(("format", "kills"), [("tar", 4), ("parquet", 1), ("packed", 1)])
+def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus, tmp_path, format, kills):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
     script = (
         "import sys; from esdcodec.infer.tokenise import *\n"
         "if __name__ == '__main__':\n"
-        "    s = TokeniseSettings(model=sys.argv[1], device='cpu')\n"
+        "    s = TokeniseSettings(model=sys.argv[1], device='cpu', format=sys.argv[4])\n"
         "    tokenise([sys.argv[2]], sys.argv[3], s, jobs=2)\n"
     )
     (tmp_path / "run.py").write_text(script)
 
     def start(output: Path) -> subprocess.Popen:
-        arguments = [sys.executable, str(tmp_path / "run.py"), str(model), str(corpus), str(output)]
+        arguments = [sys.executable, str(tmp_path / "run.py"), str(model), str(corpus), str(output), format]
         return subprocess.Popen(arguments, start_new_session=True)
 
     assert start(tmp_path / "undisturbed").wait() == 0
     undisturbed = contents(tmp_path / "undisturbed")
     rng = random.Random(0)
-    for _ in range(4):
+    for _ in range(kills):
         run = start(tmp_path / "killed")
         until = time.monotonic() + rng.uniform(1, 12)
         while run.poll() is None and time.monotonic() < until:

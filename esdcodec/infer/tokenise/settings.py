@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-FORMATS = ("tar",)
+from ...dataset.token_shards import SUFFIXES, pyarrow_parquet
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,11 @@ class TokeniseSettings:
         long_seconds: an utterance longer than this is coded by itself, piece by piece.
         group_size: files of a folder or lines of a manifest that make one output shard.
         readers: threads that read, decode and resample ahead of the network.
-        format: of the output shards.
+        format: of the output shards: `tar`, `parquet` (extra `[parquet]`) or `packed`.
+
+    Raises:
+        ValueError: a setting is none of those that there are.
+        ImportError: the format needs what is not installed.
     """
 
     model: str = "25hz_nano"
@@ -41,5 +45,7 @@ class TokeniseSettings:
         for name in ("window", "window_seconds", "batch_seconds", "long_seconds", "group_size", "readers"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        if self.format not in FORMATS:
-            raise ValueError(f"format={self.format!r} is none of {', '.join(FORMATS)}")
+        if self.format not in SUFFIXES:
+            raise ValueError(f"format={self.format!r} is none of {', '.join(SUFFIXES)}")
+        if self.format == "parquet":
+            pyarrow_parquet()  # says what is missing before the work begins

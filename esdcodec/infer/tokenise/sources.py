@@ -14,6 +14,7 @@ from ...audio import audio_files
 from ...dataset import tar_stream
 from ...dataset.members import AUDIO
 from ...dataset.shards import ARCHIVES, REMOTE, free_key, list_shards
+from ...dataset.token_shards import pyarrow_parquet
 
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -144,9 +145,7 @@ def _of_table(table: Path) -> Iterator[SpeechItem]:
 
 def _rows(table: Path) -> Iterator[dict[str, Any]]:
     if table.suffix == ".parquet":
-        import pyarrow.parquet
-
-        for batch in pyarrow.parquet.ParquetFile(table).iter_batches():
+        for batch in pyarrow_parquet().ParquetFile(table).iter_batches():
             yield from batch.to_pylist()
         return
     with open(table, encoding="utf-8-sig", newline="") as stream:

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...codec import ESDCodec, equal
+from ...dataset.token_shards import MANIFEST, shard_files
 from ...whole_file import whole_file
 from .read import Recording, Unreadable, blocks_of, read_ahead
 from .settings import TokeniseSettings
@@ -33,7 +34,7 @@ class ShardManifest:
     fingerprint: str
     settings: dict[str, Any]
     bytes: int = 0  # of the output shard
-    sha256: str = ""
+    sha256: dict[str, str] = field(default_factory=dict)  # of each of its files, by suffix
     utterances: int = 0
     seconds: float = 0.0
     frames: int = 0
@@ -58,10 +59,11 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
     n = settings.n_quantizers or codec.n_codebooks
     counts = [np.zeros(size, np.int64) for size in codec.codebook_sizes[:n]]
     manifest = ShardManifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n))
-    target = output / f"{unit.name}{WRITERS[settings.format].suffix}"
+    files = shard_files(manifest_file(output, unit), settings.format)
     spent = 0.0
-    with whole_file(target) as stream:
-        writer = WRITERS[settings.format](stream)
+    with ExitStack() as stack:
+        streams = {suffix: stack.enter_context(whole_file(file)) for suffix, file in files.items()}
+        writer = WRITERS[settings.format](list(streams.values()), n)
         with closing(read_ahead(utterances_of(unit, manifest.skipped), codec.sample_rate, settings)) as recordings:
             for window in _windows(recordings, settings):
                 started = time.perf_counter()
@@ -79,7 +81,8 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
                         for count, row in zip(counts, codes):
                             count += np.bincount(row, minlength=len(count))
         writer.close()
-        manifest.bytes, manifest.sha256 = stream.tell(), digest(stream)
+        manifest.bytes = sum(stream.tell() for stream in streams.values())
+        manifest.sha256 = {suffix: digest(stream) for suffix, stream in streams.items()}
     manifest.histograms = [count.tolist() for count in counts]
     with whole_file(manifest_file(output, unit)) as stream:
         stream.write(json.dumps(asdict(manifest), ensure_ascii=False).encode())
@@ -96,7 +99,7 @@ def digest(stream: BinaryIO) -> str:
 
 
 def manifest_file(output: Path, unit: Unit) -> Path:
-    return output / f"{unit.name}.manifest.json"
+    return output / f"{unit.name}{MANIFEST}"
 
 
 def relevant(settings: TokeniseSettings, n_quantizers: int) -> dict[str, Any]:
