@@ -183,8 +183,8 @@ class StreamEncoder(_Stream):
         return ENCODER_WEIGHTS
 
     def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
-        options: dict[str, Any] = {} if look_aheads is None else {"look_aheads": look_aheads}
-        return encoding(self.codec, self.n_quantizers, chunk_frames=chunk_frames, batch=batch, **options)
+        n = self.n_quantizers
+        return encoding(self.codec, n, chunk_frames=chunk_frames, batch=batch, look_aheads=look_aheads)
 
     def _coder(self, network: StreamingNetwork) -> Coder:
         if self.look_aheads is not None:
@@ -248,8 +248,7 @@ class StreamDecoder(_Stream):
         return DECODER_WEIGHTS
 
     def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
-        options: dict[str, Any] = {} if look_aheads is None else {"look_aheads": look_aheads}
-        return decoding(self.codec, chunk_frames=chunk_frames, batch=batch, **options)
+        return decoding(self.codec, chunk_frames=chunk_frames, batch=batch, look_aheads=look_aheads)
 
     def _coder(self, network: StreamingNetwork) -> Coder:
         return network.decode if self.look_aheads is None else EarlyDecoder(network, self.look_aheads)

@@ -106,26 +106,31 @@ def encoding(
     *,
     chunk_frames: int,
     batch: int = 1,
-    look_aheads: Sequence[int | None] = (None, None),
+    look_aheads: Sequence[int] | None = None,
 ) -> Pipeline:
     """Audio as frames ``[B, hop_length, L]`` -> codes ``[B, n_quantizers, L]``.
 
     Args:
         look_aheads: frames of context after a frame that the encoder and the semantic decoder get at most. Chunks must
-            then be of one frame.
+            then be of one frame. Default: all that there is.
     """
     of_latent = context(receptive_field(network.encoder, (0, 0)), network.hop_length)
     # acoustic codes describe what the semantic decoder leaves over, which looks around; semantic ones do not
     of_codes = context(receptive_field(network.semantic_decoder, (0, 0))) if n_quantizers > 1 else Context(0, 0)
-    quantize = partial(_quantize, n_quantizers=n_quantizers)
-    return Pipeline(
-        Stage(_encode, _cut(of_latent, look_aheads[0]), chunk_frames=chunk_frames, batch=batch),
-        Stage(quantize, _cut(of_codes, look_aheads[1]), chunk_frames=chunk_frames, batch=batch),
-    )
+    steps = (_encode, partial(_quantize, n_quantizers=n_quantizers))
+    return _pipeline(steps, (of_latent, of_codes), look_aheads, chunk_frames, batch)
 
 
-def _cut(context: Context, look_ahead: int | None) -> Context:
-    return context if look_ahead is None else Context(context.left, min(look_ahead, context.right))
+def _pipeline(
+    steps: Sequence[Step],
+    contexts: Sequence[Context],
+    look_aheads: Sequence[int] | None,
+    chunk_frames: int,
+    batch: int,
+) -> Pipeline:
+    if look_aheads is not None:
+        contexts = [Context(c.left, min(look_ahead, c.right)) for c, look_ahead in zip(contexts, look_aheads)]
+    return Pipeline(*(Stage(step, c, chunk_frames=chunk_frames, batch=batch) for step, c in zip(steps, contexts)))
 
 
 def _encode(network: Network, frames: Tensor) -> Tensor:
@@ -141,7 +146,7 @@ def decoding(
     *,
     chunk_frames: int,
     batch: int = 1,
-    look_aheads: Sequence[int | None] = (None, None, None),
+    look_aheads: Sequence[int] | None = None,
 ) -> Pipeline:
     """Codes ``[B, n, L]`` -> audio as frames ``[B, hop_length, L]``.
 
@@ -156,9 +161,7 @@ def decoding(
         context(receptive_field(network.condition_network, (0, subband_hop - 1))),
         Context(max(of_latent.left, of_subband.left), max(of_latent.right, of_subband.right)),
     )
-    steps = (_dequantize, _condition, _synthesise)
-    cut = [_cut(c, look_ahead) for c, look_ahead in zip(contexts, look_aheads)]
-    return Pipeline(*(Stage(step, c, chunk_frames=chunk_frames, batch=batch) for step, c in zip(steps, cut)))
+    return _pipeline((_dequantize, _condition, _synthesise), contexts, look_aheads, chunk_frames, batch)
 
 
 def _dequantize(network: Network, codes: Tensor) -> Tensor:

@@ -38,9 +38,8 @@ class InferenceNetwork(Network):
             with _MAKING:
                 kept = self._inference_form
                 if kept is None or not kept[0].is_still(self):
-                    self._inference_form = self._streaming_form = (
-                        None  # its memory is free before the next one takes as much
-                    )
+                    # its memory is free before the next one takes as much
+                    self._inference_form = self._streaming_form = None
                     self._inference_form = kept = Snapshot(self), inference_form(self)
         return kept[1]
 

@@ -3,23 +3,17 @@
 import json
 
 import pytest
-import soundfile
 
 from esdcodec.cli.main import main
-from tests.conftest import make_tiny_codec, speech
-
-
-@pytest.fixture
-def model(tmp_path) -> str:
-    make_tiny_codec().save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
+from esdcodec.cli.tokenise import FORMATS
+from esdcodec.dataset.token_shards import SUFFIXES
+from tests.conftest import write_speech
 
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    (tmp_path / "speech").mkdir()
     for name in "ab":
-        soundfile.write(tmp_path / f"speech/{name}.wav", speech(0.2)[0, 0].numpy(), 24000)
+        write_speech(tmp_path / f"speech/{name}.wav", 0.2)
     return str(tmp_path / "speech")
 
 
@@ -56,3 +50,7 @@ def test_wrong_commands_say_what_is_wrong(arguments, words, tmp_path, monkeypatc
     assert main(["tokenise", *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_format_that_there_is_can_be_asked_for():
+    assert list(FORMATS) == list(SUFFIXES)

@@ -12,10 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from esdcodec.codec import load
 from esdcodec.dataset.tokens import Tokens, TokenStream
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
-from tests.conftest import make_tiny_codec
 from tests.corpora import add, audio
 
 N_SHARDS, PER_SHARD = 5, 7
@@ -54,16 +52,15 @@ def keys(batches, n):
     return [[item["key"] for item in batch.items] for batch in islice(batches, n)]
 
 
-def test_what_tokenise_wrote_is_read_back(tmp_path):
+def test_what_tokenise_wrote_is_read_back(model, codec, tmp_path):
     speech_folder = tmp_path / "speech"
     speech_folder.mkdir()
     for name in "abc":
         (speech_folder / f"{name}.wav").write_bytes(audio())
         (speech_folder / f"{name}.txt").write_text(f"text of {name}")
-    make_tiny_codec().save_pretrained(tmp_path / "model")
-    settings = TokeniseSettings(model=str(tmp_path / "model"), device="cpu", group_size=2)
+    settings = TokeniseSettings(model=model, device="cpu", group_size=2)
     tokenise([speech_folder], tmp_path / "tokens", settings)
-    tokens, codec = Tokens(tmp_path / "tokens"), load(tmp_path / "model", device="cpu")
+    tokens = Tokens(tmp_path / "tokens")
     assert [item["key"] for item in tokens] == ["a", "b", "c"]
     assert [item["text"] for item in tokens] == [f"text of {name}" for name in "abc"]
     assert (tokens.fingerprint, tokens.n_quantizers) == (codec.fingerprint.hex(), codec.n_codebooks)

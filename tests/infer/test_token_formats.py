@@ -10,15 +10,14 @@ import pytest
 from esdcodec.dataset.token_shards import SUFFIXES, packed_codes, read_shard, shard_files
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
 from esdcodec.infer.tokenise.writers import WRITERS
-from tests.conftest import make_tiny_codec, speech
+from tests.conftest import speech
 from tests.corpora import add, audio, sample
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> dict[str, Path]:
+def shards(model, tmp_path_factory) -> dict[str, Path]:
     """The folder of each format: one shard of three utterances, whose metadata has other fields and types each."""
     folder = tmp_path_factory.mktemp("formats")
-    make_tiny_codec().save_pretrained(folder / "model")
     members = {}
     for i, extra in enumerate(
         [{"text": "one", "mos": 3}, {"speaker": "b", "mos": [1, 2]}, {"text": 7, "language": "en"}]
@@ -28,7 +27,7 @@ def shards(tmp_path_factory) -> dict[str, Path]:
     for format in SUFFIXES:
         if format == "parquet":
             pytest.importorskip("pyarrow")
-        tokenise([tar], folder / format, TokeniseSettings(str(folder / "model"), 2, "cpu", format=format))
+        tokenise([tar], folder / format, TokeniseSettings(model, 2, "cpu", format=format))
     return {format: folder / format for format in SUFFIXES}
 
 
@@ -77,15 +76,12 @@ def test_files_of_an_older_format_beside_it_are_told(shards, format, tmp_path):
 
 
 @pytest.mark.parametrize("format", SUFFIXES)
-def test_a_shard_without_utterances_is_one(format, tmp_path):
+def test_a_shard_without_utterances_is_one(format, model, tmp_path):
     if format == "parquet":
         pytest.importorskip("pyarrow")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/bad.wav").write_bytes(b"no audio")
-    make_tiny_codec().save_pretrained(tmp_path / "model")
-    tokenise(
-        [tmp_path / "in"], tmp_path / "out", TokeniseSettings(str(tmp_path / "model"), device="cpu", format=format)
-    )
+    tokenise([tmp_path / "in"], tmp_path / "out", TokeniseSettings(model, device="cpu", format=format))
     assert [problems for _, problems in verify(tmp_path / "out")] == [[]]
 
 

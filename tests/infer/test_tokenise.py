@@ -22,16 +22,9 @@ from esdcodec.dataset.make_shards import Utterance, write_shards
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
 from esdcodec.infer.tokenise.run import part_of_environment
 from esdcodec.infer.tokenise.sources import find_units
-from tests.conftest import make_tiny_codec, speech
+from tests.conftest import speech
 
 SECONDS = (0.3, 0.5, 0.3, 0.7, 0.5, 0.31)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    make_tiny_codec().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +63,8 @@ def items(shard: Path) -> dict[str, tuple[np.ndarray, dict]]:
     return {key: (np.load(io.BytesIO(members[f"{key}.codes.npy"])), json.loads(members[f"{key}.json"])) for key in keys}
 
 
-def settings_of(model: Path, **more) -> TokeniseSettings:
-    return TokeniseSettings(**{"model": str(model), "device": "cpu", **more})
+def settings_of(model: str, **more) -> TokeniseSettings:
+    return TokeniseSettings(**{"model": model, "device": "cpu", **more})
 
 
 def test_codes_are_those_of_each_utterance_alone(model, corpus, tmp_path):
@@ -232,7 +225,7 @@ def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus,
     (tmp_path / "run.py").write_text(script)
 
     def start(output: Path) -> subprocess.Popen:
-        arguments = [sys.executable, str(tmp_path / "run.py"), str(model), str(corpus), str(output), format]
+        arguments = [sys.executable, str(tmp_path / "run.py"), model, str(corpus), str(output), format]
         return subprocess.Popen(arguments, start_new_session=True)
 
     assert start(tmp_path / "undisturbed").wait() == 0

@@ -16,9 +16,9 @@ def verify(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:
 
     Shards are read item by item, of whichever format they are.
     """
-    manifests = sorted(Path(folder).rglob(f"*{MANIFEST}"))
+    files = sorted(Path(folder).rglob("*"))
     known: set[Path] = set()
-    for manifest in manifests:
+    for manifest in (file for file in files if file.name.endswith(MANIFEST)):
         try:
             told = json.loads(manifest.read_bytes())
             known.update(shard_files(manifest, told["settings"]["format"]).values())
@@ -26,7 +26,7 @@ def verify(folder: str | Path) -> Iterator[tuple[Path, list[str]]]:
         except Exception as error:  # whatever a damaged file makes of its reader
             yield manifest, [f"cannot be read ({type(error).__name__}: {error})"]
     suffixes = tuple(suffix for of_format in SUFFIXES.values() for suffix in of_format)
-    for shard in sorted(path for path in Path(folder).rglob("*") if path.name.endswith(suffixes)):
+    for shard in (file for file in files if file.name.endswith(suffixes)):
         if shard not in known and not shard.name.startswith("."):
             yield shard, ["it has no manifest: it is of no finished run"]
 
