@@ -9,7 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from .mpeg import first_frame, mp3_parts
@@ -37,8 +37,7 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
         return [_checked(file, Part(start, size, "w64"), Chunks(40, 16, "<Q", 8, 24), b"data")]
     if head[:4] == b".snd":
         offset, n_bytes = struct.unpack_from(">II", head, 4)
-        missing = n_bytes not in _UNKNOWN and start + offset + n_bytes > size
-        return [Part(start, size, "au", problem=SHORT if missing else "")]
+        return [_sized(Part(start, size, "au"), start + offset, n_bytes, start + 8, ">I")]
     if head[:19] == b"Creative Voice File":
         return [Part(start, size, "voc")]
     if head[:7] == b"NIST_1A":
@@ -51,9 +50,6 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
     if first is not None:
         return mp3_parts(file, first, size)
     return [Part(0, size, "")]
-
-
-_UNKNOWN = (0, 0xFFFFFFFF)  # lengths that programs write while they do not know it
 
 
 # ---- chunks: wav, aiff, caf, w64 -------------------------------------------------------------------------------------
@@ -82,13 +78,45 @@ class Chunks:
             offset = content + size - self.included
             offset += (start - offset) % self.align
 
+    def fill(self, file: BinaryIO, start: int, stop: int) -> bool:
+        """Whether chunks fill a range, which then is no audio."""
+        end = start
+        for name, content, size in replace(self, first=0).walk(file, start, stop):
+            if not name[:4].isascii() or not name[:4].strip().isalnum():
+                return False
+            end = content + size
+        return stop - end in (0, -1)
+
+
+def _sized(part: Part, content: int, stated: int, field: int, layout: str, included: int = 0) -> Part:
+    """The part, whose audio begins at `content`, with a problem where it would end after the file.
+
+    A length that is not known is given to the decoder as that of all that follows.
+
+    Args:
+        stated: bytes of audio.
+        field: where in the file they are stated, with `included` bytes more.
+        layout: of that field, as `struct` has it.
+    """
+    there = part.stop - content
+    if 0 < stated <= there or there <= 0:
+        return part
+    bits = 8 * struct.calcsize(layout)
+    largest = stated + included == 0xFFFFFFFF or stated + included >= 2 ** (bits - 1) - 4096
+    if stated > 0 and not largest:  # the largest, or nearly, stands for one that is not known
+        return replace(part, problem=SHORT)
+    limit = 2 ** (bits - layout.endswith("q")) - 1  # q: with a sign
+    return replace(part, lengths=((field, struct.pack(layout, min(there + included, limit))),))
+
 
 def _checked(file: BinaryIO, part: Part, chunks: Chunks, name: bytes) -> Part:
-    """The part, with a problem where its audio chunk would end after the file."""
+    """The part, with the length of its audio chunk looked at."""
     for found, content, size in chunks.walk(file, part.start, part.stop):
         if found.startswith(name):
-            short = part.stop < content + size < 2**62  # the largest numbers stand for a length that is not known
-            return Part(part.start, part.stop, part.kind, problem=SHORT if short else "")
+            if size == 0 and chunks.fill(file, content, part.stop):
+                return part
+            field = content - struct.calcsize(chunks.size)
+            return _sized(part, content, size, field, chunks.size, chunks.included)
     return part
 
 
@@ -104,35 +132,30 @@ def _wav(file: BinaryIO, start: int, size: int) -> list[Part]:
 def _one_wav(file: BinaryIO, start: int, stop: int) -> tuple[Part, int | None]:
     """The first wav from `start` on, and where another one begins that was put behind it."""
     chunks = Chunks(12, 4, "<I", 2)
-    large = 0  # bytes of the audio of a file over 4 GB
+    part = Part(start, stop, "wav")
+    ds64 = 0  # where a file over 4 GB has its lengths
     for name, content, size in chunks.walk(file, start, stop):
         if name == b"ds64":
-            large = struct.unpack_from("<Q", bytes_at(file, content + 8, 8).ljust(8, b"\0"))[0]
+            ds64 = content
         if name in (b"RIFF", b"RF64") and bytes_at(file, content, 4) == b"WAVE":
             return Part(start, content - 8, "wav"), content - 8
         if name != b"data":
             continue
-        if size == 0xFFFFFFFF and large:
-            return Part(start, stop, "wav", problem=SHORT if content + large > stop else ""), None
-        if size in _UNKNOWN or content + size > stop:
-            streamed = size in _UNKNOWN and not _are_chunks(file, content, stop)
-            streamed = streamed or size >= 0x7FFFF000  # what some programs write for the largest length
-            short = content + size > stop and not streamed
-            return Part(start, stop, "wav", trusted=size > 0 or not streamed, problem=SHORT if short else ""), None
+        if size == 0 and chunks.fill(file, content, stop):
+            return part, None
+        if ds64 and size in (0, 0xFFFFFFFF):
+            large = struct.unpack("<Q", bytes_at(file, ds64 + 8, 8).ljust(8, b"\0"))[0]
+            part = _sized(part, content, large, ds64 + 8, "<Q")
+            if part.lengths:
+                riff = ds64, struct.pack("<Q", stop - start - 8)
+                part = replace(part, lengths=(riff, *part.lengths, (content - 4, b"\xff" * 4)))
+            return part, None
+        if size == 0 or content + size > stop:
+            return _sized(part, content, size, content - 4, "<I"), None
         if _holds_more(file, content + size, stop):
             more = f"{stop - content - size} bytes after the end that its header states are left out"
-            return Part(start, stop, "wav", problem=more), None
-    return Part(start, stop, "wav"), None
-
-
-def _are_chunks(file: BinaryIO, start: int, stop: int) -> bool:
-    """Whether chunks fill a range, which then is no audio."""
-    end = start
-    for name, content, size in Chunks(0, 4, "<I", 2).walk(file, start, stop):
-        if not name.isascii() or not name.strip().isalnum():
-            return False
-        end = content + size
-    return stop - end in (0, -1)
+            return replace(part, problem=more), None
+    return part, None
 
 
 def _holds_more(file: BinaryIO, end: int, stop: int) -> bool:

@@ -221,11 +221,16 @@ def _mono(frame: Any) -> Waveform:
 
 
 class View(io.RawIOBase):
-    """A byte range of a file that can seek, as a file."""
+    """A part of a file that can seek, as a file.
 
-    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+    Args:
+        start: of the bytes, if they begin before the part.
+    """
+
+    def __init__(self, file: BinaryIO, part: Part, start: int | None = None) -> None:
         super().__init__()
-        self.file, self.start, self.stop, self.position = file, start, stop, 0
+        self.file, self.lengths = file, part.lengths
+        self.start, self.stop, self.position = part.start if start is None else start, part.stop, 0
 
     def readable(self) -> bool:
         return True
@@ -238,9 +243,8 @@ class View(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.stop - self.start}[whence]
-        if (
-            0 <= origin + offset < 2**62
-        ):  # elsewhere it stays, as a file does; soundfile would print what is raised here
+        # elsewhere it stays, as a file does; soundfile would print what is raised here
+        if 0 <= origin + offset < 2**62:
             self.position = origin + offset
         return self.position
 
@@ -249,9 +253,14 @@ class View(io.RawIOBase):
         n_bytes = min(len(view), self.stop - self.start - self.position)
         if n_bytes <= 0:
             return 0
-        self.file.seek(self.start + self.position)
+        first = self.start + self.position
+        self.file.seek(first)
         content = self.file.read(n_bytes)
         view[: len(content)] = content
+        for offset, length in self.lengths:
+            if first - len(length) < offset < first + len(content):
+                begin, end = max(0, first - offset), min(len(length), first + len(content) - offset)
+                view[offset + begin - first : offset + end - first] = length[begin:end]
         self.position += len(content)
         return len(content)
 
@@ -266,7 +275,9 @@ def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool)
     Raises:
         AudioFileError: neither can decode it; the message is the reason alone.
     """
-    view: Any = View(file, 0 if whole else part.start, part.stop)
+    view: Any = View(file, part, 0 if whole else None)
+    if part.lengths:
+        path = None  # the decoder must see other bytes than the file has
     reason = ""
     if part.kind and part.trusted:
         try:

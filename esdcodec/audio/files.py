@@ -119,7 +119,7 @@ def _salvaged(decoder: AudioDecoder, stream: BinaryIO, part: Part, whole: bool, 
             raise
         total = 0
         try:
-            for block in FFmpegDecoder(View(stream, part.start, part.stop)).blocks(size):
+            for block in FFmpegDecoder(View(stream, part)).blocks(size):
                 skipped = min(max(0, decoder.position - total), len(block))
                 total += len(block)
                 yield block[skipped:]

@@ -15,6 +15,7 @@ class Part:
     kind: str  # wav, aiff, caf, w64, au, sph, voc, flac, ogg, mp3; "" for any other
     trusted: bool = True  # its header's length is that of the samples, or it is known in another safe way
     problem: str = ""  # what is missing or damaged
+    lengths: tuple[tuple[int, bytes], ...] = ()  # for fields of the header that do not know it: offset and bytes
 
 
 def bytes_at(file: BinaryIO, offset: int, n_bytes: int) -> bytes:
