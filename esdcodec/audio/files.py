@@ -158,7 +158,8 @@ def read_segment(file: str | Path | BinaryIO, length: int, sample_rate: int, pos
     is decoded. The values are those of the same piece of the whole recording (mp3: within its own rounding).
 
     Args:
-        position: of the segment, from 0 for the beginning to 1 for the end of the recording.
+        position: of the segment, from 0 for the beginning to 1 for the end of the recording. In a file that was cut it
+            may be a position in what its header states, where that is still there.
 
     Raises:
         AudioFileError: as `read` does, and for what is damaged.
