@@ -73,6 +73,12 @@ def tiny_codec() -> ESDCodec:
     return make_tiny_codec()
 
 
+@pytest.fixture(scope="module")
+def recording() -> torch.Tensor:
+    """Speech with a pause ``[1, 1, T]``."""
+    return torch.cat([speech(1.0), speech(0.7, seed=1), torch.zeros(1, 1, 6000), speech(0.8, seed=2)], dim=-1)
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a saved small codec, as commands take it with `--model`."""
