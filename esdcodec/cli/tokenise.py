@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..infer.tokenise import ShardManifest, Summary, TokeniseSettings, Unit
 
 FORMATS = ("tar", "parquet", "packed")
+N_EXAMPLES = 3  # of what was skipped, in a shard's line
 EXAMPLES = """  esdcodec tokenise data.list -o tokens -n 3 --jobs 2     tar shards, as the trainer takes them
   esdcodec tokenise speech/ -o tokens                     a folder of audio, in groups of 1,000
   esdcodec tokenise utterances.csv -o tokens              a table: path, and start, end, text, speaker, … if known
@@ -127,8 +128,13 @@ def _shard(result: "ShardManifest | Exception") -> dict[str, object]:
 def _line(result: "ShardManifest | Exception") -> str:
     if isinstance(result, Exception):
         return f"failed: {result}"
-    skipped = "".join(f", {n} skipped ({reason})" for reason, n in result.reasons.items())
+    skipped = "".join(f", {n} skipped ({kind}: {_examples(result, kind)})" for kind, n in result.reasons.items())
     return f"{result.utterances} utterances, {result.seconds / 3600:.3f} h{skipped}"
+
+
+def _examples(result: "ShardManifest", kind: str) -> str:
+    keys = [key or "the rest of the shard" for key, reason in result.skipped if reason.split(": ")[0] == kind]
+    return ", ".join(keys[:N_EXAMPLES]) + ", …" * (len(keys) > N_EXAMPLES)
 
 
 def _tell(settings: CorpusSettings, summary: "Summary") -> None:

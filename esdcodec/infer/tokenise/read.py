@@ -7,14 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from ...audio import AudioFileError, Waveform, opened, resample
 from ...loudness import LoudnessMeter
+from .item import SpeechItem
 from .settings import TokeniseSettings
-from .sources import SpeechItem
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An utterance that cannot be coded, and why."""
+    """An utterance that cannot be coded, and why: the kind, and behind ": " what is this one's alone."""
 
     utterance: SpeechItem
     reason: str
@@ -77,10 +78,17 @@ def read_utterance(utterance: SpeechItem, sample_rate: int, settings: TokeniseSe
             return Recording(utterance, n_samples / rate, gain_db, None)
         waveform = resample(np.concatenate(kept), rate, sample_rate)
         return Recording(utterance, n_samples / rate, gain_db, waveform * np.float32(10 ** (gain_db / 20)))
-    except AudioFileError:
-        return Unreadable(utterance, "audio cannot be read")
+    except AudioFileError as error:
+        return Unreadable(utterance, _reason(utterance, error))
     except Exception as error:
         return Unreadable(utterance, f"{type(error).__name__}: {error}")
+
+
+def _reason(utterance: SpeechItem, error: AudioFileError) -> str:
+    name: str | Path = utterance.audio if isinstance(utterance.audio, Path) else "audio"
+    if isinstance(name, Path) and not name.is_file():
+        return f"file is missing: {name}"
+    return f"audio cannot be read: {str(error).removeprefix(f'{name}: ')}"
 
 
 @contextmanager

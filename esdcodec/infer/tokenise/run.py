@@ -14,7 +14,7 @@ from ...codec import ESDCodec, load
 from ...processes import in_processes
 from .settings import TokeniseSettings
 from .sources import Unit, find_units
-from .work import FORMAT, ShardManifest, manifest_file, relevant, tokenise_unit
+from .work import FORMAT, ShardManifest, kind_of, manifest_file, relevant, tokenise_unit
 
 RANKS = (  # of SLURM's arrays, torchrun, and Kubernetes' indexed jobs: this one's number, and how many there are
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -32,7 +32,7 @@ class Summary:
     utterances: int = 0
     hours: float = 0.0
     network_seconds: float = 0.0
-    skipped: Counter[str] = field(default_factory=Counter)  # utterances by reason
+    skipped: Counter[str] = field(default_factory=Counter)  # utterances by kind of reason, those of before too
     failed: dict[str, str] = field(default_factory=dict)  # unit -> why
     left_out: list[str] = field(default_factory=list)
 
@@ -89,8 +89,14 @@ def tokenise(
     worker = Worker(settings, output, threads=max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
     worker.start()
     summary = Summary(left_out=corpus.left_out)
-    waiting = [unit for unit in units if not worker.is_finished(unit)]
-    summary.finished = len(units) - len(waiting)
+    waiting = []
+    for unit in units:
+        known = worker.finished(unit)
+        if known is None:
+            waiting.append(unit)
+        else:
+            summary.finished += 1
+            summary.skipped.update(kind_of(reason) for _, reason in known["skipped"])
     for unit, result in _results(worker, waiting, jobs):
         if isinstance(result, Exception):
             summary.failed[unit.name] = str(result) or type(result).__name__
@@ -124,16 +130,17 @@ class Worker:
         self.codec.bitrate(settings.n_quantizers)  # says what is wrong with the number
         self.fingerprint = self.codec.fingerprint.hex()
 
-    def is_finished(self, unit: Unit) -> bool:
-        """Whether this unit has been tokenised with these settings and weights."""
+    def finished(self, unit: Unit) -> dict[str, Any] | None:
+        """The manifest of a unit that has been tokenised with these settings and weights; None: there is none."""
         try:
-            known = json.loads(manifest_file(self.output, unit).read_bytes())
+            known: dict[str, Any] = json.loads(manifest_file(self.output, unit).read_bytes())
             n = self.settings.n_quantizers or self.codec.n_codebooks
-            return (known["format"], known["fingerprint"], known["settings"]) == (
-                FORMAT, self.fingerprint, relevant(self.settings, n),
+            same = (known["format"], known["fingerprint"], known["settings"], known["inputs"]) == (
+                FORMAT, self.fingerprint, relevant(self.settings, n), unit.digest,
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return None
+        return known if same else None
 
     def run(self, unit: Unit) -> tuple[ShardManifest, float]:
         return tokenise_unit(self.codec, unit, self.settings, self.output)

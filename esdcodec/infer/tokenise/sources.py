@@ -1,11 +1,10 @@
 """What there is to tokenise, as units of work: a unit becomes one output shard."""
 
-import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,21 +12,10 @@ from typing import Any
 from ...audio import audio_files
 from ...dataset import tar_stream
 from ...dataset.members import AUDIO
-from ...dataset.shards import ARCHIVES, REMOTE, free_key, list_shards
-from ...dataset.token_shards import pyarrow_parquet
-
-TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
-
-
-@dataclass(frozen=True)
-class SpeechItem:
-    """A recording, or a part of one, and what is known of it."""
-
-    key: str
-    audio: Path | bytes
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    start: float = 0.0  # seconds
-    end: float | None = None  # None: to the end of the recording
+from ...dataset.metadata import DAMAGED
+from ...dataset.shards import ARCHIVES, REMOTE, list_shards
+from .item import SpeechItem, item_key, metadata_problem, unusable
+from .tables import TABLES, items_of_table
 
 
 @dataclass(frozen=True)
@@ -42,6 +30,14 @@ class Unit:
     def source(self) -> str:
         """Where the utterances come from, for messages."""
         return self.shard or f"{len(self.utterances)} files"
+
+    @property
+    def digest(self) -> str:
+        """Of what a group of files holds: whether its shard, written before, is of the same; of a tar shard empty."""
+        if self.shard is not None:
+            return ""
+        rows = [(item.key, item.start, item.end, item.metadata, item.problem) for item in self.utterances]
+        return hashlib.sha256(json.dumps(rows, default=str, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
@@ -60,7 +56,7 @@ def find_units(sources: Sequence[str | Path], group_size: int) -> FoundUnits:
 
     Raises:
         FileNotFoundError: a source is not there, or holds nothing to tokenise.
-        ValueError: a table has no `path` column, or two units have one name.
+        ValueError: a table is of another format or has no `path`, or two units have one name.
     """
     corpus = FoundUnits()
     shards: list[str] = []
@@ -77,7 +73,7 @@ def find_units(sources: Sequence[str | Path], group_size: int) -> FoundUnits:
                 corpus.units += _groups(utterances, path.resolve().name, group_size)
                 corpus.left_out += found.report()
         elif path.suffix in TABLES and path.is_file():
-            corpus.units += _groups(_of_table(path), path.stem, group_size)
+            corpus.units += _groups(items_of_table(path), path.stem, group_size)
         else:
             shards += list_shards(str(source))
     corpus.units = _of_shards(shards) + corpus.units
@@ -121,71 +117,65 @@ def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[SpeechItem]:
     """Files of a folder; a file `NAME.txt` or `NAME.json` beside one is its text or its metadata."""
     taken: set[str] = set()
     for file in files:
-        key = _free_key(file.relative_to(folder).with_suffix("").as_posix(), taken)
+        key = item_key(file.relative_to(folder).with_suffix("").as_posix(), taken)
         metadata: dict[str, Any] = {}
-        text, known = file.with_suffix(".txt"), file.with_suffix(".json")
-        if known.is_file():
-            metadata |= json.loads(known.read_text(encoding="utf-8"))
-        if text.is_file() and "text" not in metadata:
-            metadata["text"] = text.read_text(encoding="utf-8").strip()
+        beside = file.with_suffix(".json")
+        try:
+            if beside.is_file():
+                metadata = _metadata(beside.read_bytes())
+            beside = file.with_suffix(".txt")
+            if beside.is_file() and "text" not in metadata:
+                metadata["text"] = beside.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            yield unusable(key, f"{beside.suffix[1:]} file is damaged: {error}")
+            continue
         yield SpeechItem(key, file, metadata)
 
 
-def _of_table(table: Path) -> Iterator[SpeechItem]:
-    taken: set[str] = set()
-    for number, row in enumerate(_rows(table)):
-        if not row.get("path"):
-            raise ValueError(f"{table}, row {number}: it has no `path`; known columns are {', '.join(row)}")
-        path, start, end = str(row.pop("path")), row.pop("start", None), row.pop("end", None)
-        stem = str(row.get("id") or PurePosixPath(path).with_suffix(""))
-        key = _free_key(stem if start in (None, "") else f"{stem}-{float(start):.2f}", taken)
-        metadata = {name: value for name, value in row.items() if value not in (None, "")}
-        yield SpeechItem(key, table.parent / path, metadata, float(start or 0), float(end) if end else None)
-
-
-def _rows(table: Path) -> Iterator[dict[str, Any]]:
-    if table.suffix == ".parquet":
-        for batch in pyarrow_parquet().ParquetFile(table).iter_batches():
-            yield from batch.to_pylist()
-        return
-    with open(table, encoding="utf-8-sig", newline="") as stream:
-        if table.suffix == ".jsonl":
-            yield from (json.loads(line) for line in stream if line.strip())
-        else:
-            yield from csv.DictReader(stream, delimiter="\t" if table.suffix == ".tsv" else ",")
-
-
-def _free_key(name: str, taken: set[str]) -> str:
-    """A key for a tar, where a dot would end it, that no other utterance has."""
-    return free_key(re.sub(r"[^\w/-]+", "_", name.lstrip("./")), taken)
-
-
 def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[SpeechItem]:
-    """The utterances of a unit, in its order; what has no audio goes to `skipped` as key and reason.
+    """The utterances of a unit, in its order; what cannot be coded goes to `skipped` as key and reason.
 
     Raises:
         ShardBroken: the shard cannot be had now. (What is damaged in one that is here is skipped.)
     """
-    if unit.shard is None:
-        yield from unit.utterances
-        return
+    for item in unit.utterances if unit.shard is None else _of_shard(unit.shard):
+        problem = item.problem or metadata_problem(item.metadata)
+        if problem:
+            skipped.append((item.key, problem))
+        else:
+            yield item
 
+
+def _of_shard(shard: str) -> Iterator[SpeechItem]:
     try:
-        for sample in tar_stream.utterances(unit.shard):
+        for sample in tar_stream.utterances(shard):
             key = str(sample["__key__"])
             content = next((sample[name] for name in sample if name.lower() in AUDIO), None)
             if content is None:
-                skipped.append((key, "no audio member"))
+                yield unusable(key, "no audio member")
                 continue
             try:
-                metadata = json.loads(sample["json"]) if "json" in sample else {}
-                if not isinstance(metadata, dict):
-                    raise ValueError("no object")
-            except (ValueError, RecursionError):
-                skipped.append((key, "json member is damaged"))
+                metadata = _metadata(sample.get("json", b"{}"))
+            except ValueError:
+                yield unusable(key, DAMAGED)
                 continue
             yield SpeechItem(key, content, metadata)
     except tar_stream.ShardBroken as error:
-        if unit.shard.startswith(REMOTE) or not Path(unit.shard).is_file():
+        if shard.startswith(REMOTE) or not Path(shard).is_file():
             raise
-        skipped.append(("", f"shard cannot be read to its end ({error})"))
+        yield unusable("", f"shard cannot be read to its end: {error}")
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        metadata = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(metadata, dict):
+        raise ValueError("no object")
+    return metadata

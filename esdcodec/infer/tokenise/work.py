@@ -33,6 +33,7 @@ class ShardManifest:
     model: str
     fingerprint: str
     settings: dict[str, Any]
+    inputs: str = ""  # of a group of files: SHA-256 of their names and metadata
     bytes: int = 0  # of the output shard
     sha256: dict[str, str] = field(default_factory=dict)  # of each of its files, by suffix
     utterances: int = 0
@@ -44,8 +45,13 @@ class ShardManifest:
 
     @property
     def reasons(self) -> Counter[str]:
-        """How many utterances were skipped for each reason."""
-        return Counter(reason for _, reason in self.skipped)
+        """How many utterances were skipped for each kind of reason."""
+        return Counter(kind_of(reason) for _, reason in self.skipped)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what only one utterance has: what is before its first ": "."""
+    return reason.partition(": ")[0]
 
 
 def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, output: Path) -> tuple[ShardManifest, float]:
@@ -58,7 +64,7 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
     """
     n = settings.n_quantizers or codec.n_codebooks
     counts = [np.zeros(size, np.int64) for size in codec.codebook_sizes[:n]]
-    manifest = ShardManifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n))
+    manifest = ShardManifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n), unit.digest)
     files = shard_files(manifest_file(output, unit), settings.format)
     spent = 0.0
     with ExitStack() as stack:
