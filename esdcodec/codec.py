@@ -264,6 +264,9 @@ class ESDCodec(InferenceNetwork):
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors` into `folder`; `load` takes it, or the second file alone.
 
+        So do the Auto classes of `transformers`, for which two small files go beside them: see
+        `esdcodec.infer.transformers`.
+
         Args:
             dtype: of the stored weights. Default: as they are. `torch.float16` halves the file.
         """

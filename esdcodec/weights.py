@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import published
+from . import auto_classes, published
 from .errors import ESDCodecError
 
 BUNDLED = {"25hz_nano": Path(__file__).parent / "assets" / "25hz_nano"}
@@ -173,6 +173,8 @@ def _parse_config(text: bytes, file: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(text)
         if config.pop("model_type") != _MODEL_TYPE:
             raise ValueError(f"model_type is not {_MODEL_TYPE!r}")
+        for entry in auto_classes.WRITTEN_BY_TRANSFORMERS:
+            config.pop(entry, None)
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(f"{file}: not the configuration of an ESDCodec ({error!r})") from error
     return config
@@ -264,19 +266,31 @@ def write(
 ) -> None:
     """Write `config.json` and `model.safetensors` into `folder`; `read` takes them, or the second file alone.
 
+    Beside them go `preprocessor_config.json` and `modeling_esdcodec.py`, for the Auto classes of `transformers`.
+
     Args:
         dtype: of the stored weights. Default: as they are. `torch.float16` halves the file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"model_type": _MODEL_TYPE, **config}, indent=1)
+    embedded = {"model_type": _MODEL_TYPE, **config}
+    texts = {
+        CONFIG: _json({**embedded, **auto_classes.CONFIG_ENTRIES}),
+        auto_classes.FEATURE_EXTRACTOR: _json(auto_classes.feature_extractor(config["sample_rate"])),
+        auto_classes.CODE: auto_classes.CODE_TEXT,
+    }
     stored = {name: t.detach().to("cpu", dtype or t.dtype).contiguous() for name, t in tensors.items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-        save_file(stored, Path(partial) / WEIGHTS, metadata={"format": "pt", "config": text})
-        (Path(partial) / CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_file(stored, Path(partial) / WEIGHTS, metadata={"format": "pt", "config": _json(embedded)})
+        for name, text in texts.items():
+            (Path(partial) / name).write_text(text, encoding="utf-8")
         (Path(partial) / WEIGHTS).chmod((Path(partial) / CONFIG).stat().st_mode)  # not for its owner alone
-        for name in (WEIGHTS, CONFIG):
+        for name in (WEIGHTS, *texts):
             os.replace(Path(partial) / name, folder / name)
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1) + "\n"
 
 
 def upload(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:

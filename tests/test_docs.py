@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "esdcodec"
 WITHOUT_REFERENCE = {
+    "auto_classes": "names in the files of a saved model",
     "cli": "described by its guide and by --help",
     "errors": "its class is there",
     "lazy": "of the package's own `__init__` files",

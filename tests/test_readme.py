@@ -58,6 +58,14 @@ def test_the_examples_of_the_python_page_run_and_their_shapes_are_true():
     assert namespace["codec"].stream_decoder().look_ahead_ms == 1600
 
 
+def test_the_example_with_transformers_runs_and_its_shapes_are_true(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    exec(example("transformers", PYTHON), namespace)
+    assert namespace["codes"].shape == (2, 8, 50)
+    assert namespace["audio"].shape == (2, 1, 48000)
+
+
 def test_the_example_of_the_tokens_page_runs():
     namespace: dict[str, object] = {}
     exec(example("patterns", TOKENS), namespace)
