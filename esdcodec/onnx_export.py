@@ -8,9 +8,10 @@ writes
 - `encoder.onnx`: `audio` ``[B, 1, T]`` float32 at the model's rate, T a multiple of its hop length -> `codes`
   ``[B, K, L]`` int64 of all K codebooks; the first n of them are codes of n codebooks,
 - `decoder.onnx`: `codes` ``[B, n, L]`` int64 of the first n codebooks, 1 to K, L at least 2 -> `audio`
-  ``[B, 1, hop_length · L]``. Codebooks that an item doesn't use may also be given as -1.
+  ``[B, 1, hop_length · L]``. Codebooks that an item doesn't use may also be given as -1,
+- `weights.bin`: the weights of both.
 
-Batch, length and n are free. Weights are float32. What `ESDCodec.encode` and `decode` do around the networks
+Batch, length and n are free. What is computed is float32. What `ESDCodec.encode` and `decode` do around the networks
 (resampling, chunks, cutting to length) is left to the caller.
 """
 
@@ -18,8 +19,10 @@ import argparse
 import copy
 import importlib.util
 import math
+import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +30,22 @@ from torch import Tensor, nn
 
 from .codec import ESDCodec, load
 from .model_codec.condition import InverseSTFT, SpectrumHead
-from .model_codec.inference import FOLDED, Rules, rewritten
+from .model_codec.inference import Rules, rewritten
+from .model_codec.quantizer import VectorQuantizer
+from .onnx_weights import write_models
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 17
 
 
 def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
-    """Write `encoder.onnx` and `decoder.onnx` to `folder`, which is made if need be; returns their paths.
+    """Write `encoder.onnx`, `decoder.onnx` and `weights.bin` to `folder`, which is made if need be; returns the paths.
 
-    They have the plain network with its weights folded and its codebooks projected, in operators that every runtime
-    has: the inverse STFT is a transposed convolution with the windowed Fourier matrix, which is exact.
+    They have the plain network in operators that every runtime has. Weights are stored as the codec's own file has
+    them, in half precision where that loses nothing, and both halves share them: their norms, the projected codebooks
+    and the Fourier matrix are constants of the graph, which a runtime computes once, when it loads it.
 
     Raises:
         ImportError: the package `onnx` is not installed.
@@ -45,40 +54,37 @@ def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
     if spec is None or spec.origin is None:  # a folder of that name can be imported, too
         raise ImportError('ONNX files are written with the package onnx: `pip install "esdcodec[onnx]"`')
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     codec = copy.deepcopy(codec).cpu().float().eval()
     audio = torch.zeros(1, 1, 8 * codec.hop_length)
     codes = torch.zeros(1, 1, 8, dtype=torch.int64)
-    paths = [folder / "encoder.onnx", folder / "decoder.onnx"]
+    audio_axes, codes_axes = {0: "batch", 2: "samples"}, {0: "batch", 2: "frames"}
     with torch.no_grad():
-        _export(
-            EncoderGraph(codec),
-            audio,
-            {"audio": {0: "batch", 2: "samples"}},
-            {"codes": {0: "batch", 2: "frames"}},
-            paths[0],
-        )
-        axes = {"codes": {0: "batch", 1: "codebooks", 2: "frames"}}
-        _export(DecoderGraph(codec), codes, axes, {"audio": {0: "batch", 2: "samples"}}, paths[1])
-    return paths
+        encoder = _model(EncoderGraph(codec), audio, {"audio": audio_axes}, {"codes": codes_axes})
+        decoder = _model(DecoderGraph(codec), codes, {"codes": {**codes_axes, 1: "codebooks"}}, {"audio": audio_axes})
+    return write_models({"encoder.onnx": encoder, "decoder.onnx": decoder}, folder)
 
 
 Axes = dict[str, dict[int, str]]  # the names of an input's or output's axes that are free
 
 
-def _export(graph: nn.Module, example: Tensor, source: Axes, result: Axes, path: Path) -> None:
-    with warnings.catch_warnings():
+def _model(graph: nn.Module, example: Tensor, source: Axes, result: Axes) -> "ModelProto":
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        path = f"{folder}/model.onnx"
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.eval(),
             (example,),
-            str(path),
+            path,
             input_names=list(source),
             output_names=list(result),
             dynamic_axes={**source, **result},
             opset_version=OPSET,
             dynamo=False,  # the exporter that needs no other package than onnx
+            do_constant_folding=False,  # what follows from the weights is not stored
         )
+        return onnx.load(path)
 
 
 class EncoderGraph(nn.Module):
@@ -86,36 +92,19 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, codec: ESDCodec) -> None:
         super().__init__()
-        tables = _tables(codec)
         self.encoder, self.semantic_decoder = _plain(codec.encoder), _plain(codec.semantic_decoder)
-        self.searches = nn.ModuleList(_NearestEntry(table) for table in tables[:1])
-        for quantizer in codec.acoustic_quantizer.quantizers:
-            self.searches.append(
-                _NearestEntry(F.normalize(quantizer.codebook.weight, dim=-1), _plain(quantizer.in_proj))
-            )
-        self.tables = nn.ParameterList(tables)
+        self.semantic_quantizer, self.acoustic_quantizer = codec.semantic_quantizer, codec.acoustic_quantizer
 
     def forward(self, audio: Tensor) -> Tensor:
-        residual = self.encoder(audio)
-        codes = []
-        for i, (search, table) in enumerate(zip(self.searches, self.tables)):
-            codes.append(search(residual))
-            quantized = F.embedding(codes[-1], table).transpose(1, 2)
-            residual = residual - (self.semantic_decoder(quantized) if i == 0 else quantized)
+        latent = self.encoder(audio)
+        table = self.semantic_quantizer.effective_codebook()
+        codes = [_nearest(latent, table)]
+        residual = latent - self.semantic_decoder(_entries(codes[0], table))
+        for quantizer in self.acoustic_quantizer.quantizers:
+            projected = F.normalize(quantizer.in_proj(residual), dim=1)
+            codes.append(_nearest(projected, F.normalize(quantizer.codebook.weight, dim=-1)))
+            residual = residual - _entries(codes[-1], _table(quantizer))
         return torch.stack(codes, dim=1)
-
-
-class _NearestEntry(nn.Module):
-    """Nearest entry ``[B, L]`` to each frame of ``[B, D, L]``, or to its direction in a projection."""
-
-    def __init__(self, codebook: Tensor, projection: nn.Module | None = None) -> None:
-        super().__init__()
-        self.codebook, self.bias = nn.Parameter(codebook), nn.Parameter(codebook.square().sum(1))
-        self.projection = projection
-
-    def forward(self, latent: Tensor) -> Tensor:
-        points = latent if self.projection is None else F.normalize(self.projection(latent), dim=1)
-        return (self.bias - 2 * points.transpose(1, 2) @ self.codebook.t()).argmin(-1)
 
 
 class DecoderGraph(nn.Module):
@@ -123,31 +112,36 @@ class DecoderGraph(nn.Module):
 
     def __init__(self, codec: ESDCodec) -> None:
         super().__init__()
-        self.tables = nn.ParameterList(_tables(codec))
+        self.semantic_quantizer, self.acoustic_quantizer = codec.semantic_quantizer, codec.acoustic_quantizer
         self.semantic_decoder = _plain(codec.semantic_decoder)
         self.condition_network, self.decoder = _plain(codec.condition_network), _plain(codec.decoder)
 
     def forward(self, codes: Tensor) -> Tensor:
-        n_codebooks = len(self.tables)
-        unused = -torch.ones_like(codes[:, :1]).expand(-1, n_codebooks, -1)
-        layers = torch.cat([codes, unused], dim=1)[:, :n_codebooks].unbind(1)
-        semantic, *acoustic = (
-            F.embedding(layer.clamp(min=0), table).transpose(1, 2) for layer, table in zip(layers, self.tables)
-        )
-        latent = self.semantic_decoder(semantic)
-        for quantized, layer in zip(acoustic, layers[1:]):
+        quantizers = self.acoustic_quantizer.quantizers
+        unused = -torch.ones_like(codes[:, :1]).expand(-1, 1 + len(quantizers), -1)
+        semantic, *acoustic = torch.cat([codes, unused], dim=1)[:, : 1 + len(quantizers)].unbind(1)
+        latent = self.semantic_decoder(_entries(semantic, self.semantic_quantizer.effective_codebook()))
+        for quantizer, layer in zip(quantizers, acoustic):
+            quantized = _entries(layer.clamp(min=0), _table(quantizer))
             latent = latent + quantized * (layer >= 0).float().unsqueeze(1)
         subband, _ = self.condition_network(latent)
         return self.decoder(latent, subband)
 
 
-def _tables(codec: ESDCodec) -> list[Tensor]:
-    """What each code of each codebook adds to the latent, ``[N, D]``; of codebook 0 before the semantic decoder."""
-    quantizers = codec.acoustic_quantizer.quantizers
-    return [
-        codec.semantic_quantizer.effective_codebook(),
-        *(quantizer.out_proj(quantizer.codebook.weight.t()[None])[0].t().contiguous() for quantizer in quantizers),
-    ]
+def _nearest(latent: Tensor, codebook: Tensor) -> Tensor:
+    """Nearest entry ``[B, L]`` of a codebook ``[N, D]`` to each frame of ``[B, D, L]``."""
+    return (codebook.square().sum(1) - 2 * latent.transpose(1, 2) @ codebook.t()).argmin(-1)
+
+
+def _entries(codes: Tensor, table: Tensor) -> Tensor:
+    """``[B, L]`` codes to ``[B, D, L]``."""
+    return F.embedding(codes, table).transpose(1, 2)
+
+
+def _table(quantizer: VectorQuantizer) -> Tensor:
+    """What each code of an acoustic codebook adds to the latent, ``[N, D]``."""
+    table: Tensor = quantizer.out_proj(quantizer.codebook.weight.t()[None])[0].t()
+    return table
 
 
 def _plain(network: nn.Module) -> nn.Module:
@@ -158,22 +152,27 @@ def _plain(network: nn.Module) -> nn.Module:
 class _ConvolutionInverseSTFT(nn.Module):
     """The inverse real Fourier transform, its window and the overlap-add, as one transposed convolution."""
 
+    samples: Tensor
+
     def __init__(self, istft: InverseSTFT) -> None:
         super().__init__()
-        n_fft, self.hop_length = istft.n_fft, istft.hop_length
-        self.trim = (n_fft - self.hop_length) // 2
-        window = istft.window(torch.device("cpu"))
-        bins, samples = torch.arange(n_fft // 2 + 1)[:, None], torch.arange(n_fft)
-        angle = (bins * samples % n_fft).double() * (2 * math.pi / n_fft)
-        both_sides = torch.full((n_fft // 2 + 1, 1), 2.0, dtype=torch.float64)  # all but 0 and half the rate
+        self.n_fft, self.hop_length = istft.n_fft, istft.hop_length
+        self.trim = (self.n_fft - self.hop_length) // 2
+        angle = torch.arange(self.n_fft, dtype=torch.float64) * (2 * math.pi / self.n_fft)
+        both_sides = torch.full((self.n_fft // 2 + 1, 1), 2.0)  # all but 0 and half the rate
         both_sides[0] = both_sides[-1] = 1
-        basis = torch.cat([both_sides * angle.cos(), -both_sides * angle.sin()]) / n_fft
-        self.basis = nn.Parameter((basis * window.double()).float()[:, None])
-        self.weight = nn.Parameter(window.square()[None, None])
+        # the matrix has n_fft values, in another order in each row: that is what is stored
+        self.cosine, self.sine = nn.Parameter(angle.cos().float()), nn.Parameter(-angle.sin().float())
+        self.scale = nn.Parameter(both_sides / self.n_fft)
+        self.window = nn.Parameter(istft.window(torch.device("cpu")))
+        self.register_buffer("samples", torch.arange(self.n_fft))
 
     def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
+        index = self.samples[: self.n_fft // 2 + 1, None] * self.samples % self.n_fft
+        basis = torch.cat([self.scale * part[index] * self.window for part in (self.cosine, self.sine)])[:, None]
         spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
-        return self._overlap_add(spectrum, self.basis) / self._overlap_add(torch.ones_like(phase[:, :1]), self.weight)
+        weight = self._overlap_add(torch.ones_like(phase[:, :1]), self.window.square()[None, None])
+        return self._overlap_add(spectrum, basis) / weight
 
     def _overlap_add(self, frames: Tensor, kernel: Tensor) -> Tensor:
         return F.conv_transpose1d(frames, kernel, stride=self.hop_length, padding=self.trim)
@@ -192,7 +191,7 @@ class _ReflectingHead(nn.Module):
         return self.log_magnitude(x).clamp(max=self.ceiling).exp(), self.phase(x)
 
 
-RULES: Rules = {**FOLDED, InverseSTFT: _ConvolutionInverseSTFT, SpectrumHead: _ReflectingHead}
+RULES: Rules = {InverseSTFT: _ConvolutionInverseSTFT, SpectrumHead: _ReflectingHead}
 
 
 def main() -> None:

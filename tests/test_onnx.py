@@ -3,11 +3,15 @@
 import copy
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
-from esdcodec import ESDCodec
+from esdcodec import ESDCodec, load
+from esdcodec.audio import resample
 from esdcodec.onnx_export import DecoderGraph, EncoderGraph, export_onnx
+from esdcodec.weights import BUNDLED
 from tests.conftest import make_tiny_codec, speech
 
 
@@ -40,15 +44,18 @@ class TestGraphs:
         torch.testing.assert_close(graph(codes), expected, rtol=0, atol=1e-5)
 
 
+def sessions(codec, folder):
+    """Encoder and decoder of a codec in onnxruntime, by way of files in `folder`."""
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    models = export_onnx(codec, folder)[:2]
+    return [onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in models]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_in_onnxruntime(codec, audio, tmp_path):
     """At another length and batch than the export's example."""
-    pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    encoder, decoder = (
-        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        for path in export_onnx(codec, tmp_path)
-    )
+    encoder, decoder = sessions(codec, tmp_path)
     codes = codec.encode(audio)
     (ours,) = encoder.run(None, {"audio": audio.numpy()})
     assert (torch.from_numpy(ours) == codes).float().mean() > 0.99
@@ -63,3 +70,62 @@ def test_a_folder_named_onnx_is_not_taken_for_the_package(codec, tmp_path, monke
     monkeypatch.delitem(sys.modules, "onnx", raising=False)
     with pytest.raises(ImportError, match=r"esdcodec\[onnx\]"):
         export_onnx(codec, tmp_path / "onnx")
+
+
+def stored(folder):
+    """Each model's weights in `folder`: name -> type, offset and bytes in the one file."""
+    import onnx
+
+    models = [onnx.load(str(folder / name), load_external_data=False) for name in ("encoder.onnx", "decoder.onnx")]
+    entries = []
+    for model in models:
+        external = {tensor.name: tensor for tensor in model.graph.initializer if tensor.external_data}
+        entries.append({})
+        for name, tensor in external.items():
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            assert where["location"] == "weights.bin"
+            kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            entries[-1][name] = (kind, int(where["offset"]), int(where["length"]))
+    return entries
+
+
+@pytest.mark.filterwarnings("ignore")
+class TestSharedWeights:
+    def test_weights_of_both_halves_are_stored_once(self, codec, tmp_path):
+        paths = export_onnx(codec, tmp_path)
+        assert [path.name for path in paths] == ["encoder.onnx", "decoder.onnx", "weights.bin"]
+        assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
+        encoder, decoder = stored(tmp_path)
+        common = set(encoder) & set(decoder)
+        assert {"semantic_quantizer.codebook", "semantic_quantizer.projection.weight"} <= common
+        assert all(encoder[name] == decoder[name] for name in common)
+        places = {place[1:] for place in (*encoder.values(), *decoder.values())}
+        assert (
+            sum(length for _, length in places) <= paths[-1].stat().st_size < sum(length + 64 for _, length in places)
+        )
+
+    def test_what_half_precision_would_change_stays_as_it_is(self, codec, tmp_path):
+        codec = copy.deepcopy(codec)
+        with torch.no_grad():
+            for parameter in codec.parameters():
+                parameter.copy_(parameter.half())
+            codec.decoder.conv_in.weight_v.mul_(1.001)
+            codec.decoder.conv_in.bias[0] = 1e6  # infinite in half precision
+        export_onnx(codec, tmp_path)
+        _, decoder = stored(tmp_path)
+        assert decoder["decoder.conv_in.weight_v"][0] == np.float32
+        assert "decoder.conv_in.bias.float16" not in decoder
+        assert decoder["semantic_quantizer.codebook.float16"][0] == np.float16
+
+    def test_the_bundled_model_keeps_its_size_and_every_code(self, tmp_path):
+        codec = load(device="cpu")
+        encoder, decoder = sessions(codec, tmp_path)
+        size = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert size < (BUNDLED["25hz_nano"] / "model.safetensors").stat().st_size + 600_000  # of the graphs
+        audio, rate = soundfile.read(BUNDLED["25hz_nano"].parent / "sample.flac", dtype="float32")
+        audio = torch.from_numpy(resample(audio[: 2 * rate], rate, codec.sample_rate))[None, None]
+        codes = codec.encode(audio)
+        (ours,) = encoder.run(None, {"audio": audio.numpy()})
+        assert (torch.from_numpy(ours) == codes).float().mean() >= 0.999  # all of them on the machine that wrote this
+        (decoded,) = decoder.run(None, {"codes": ours[:, :3]})
+        torch.testing.assert_close(torch.from_numpy(decoded), codec.decode(codes[:, :3]), rtol=0, atol=1e-4)
