@@ -10,11 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .metadata import LARGEST
+
+FORMAT = "esdcodec-tokens-1"  # of manifests
 MANIFEST = ".manifest.json"
+HISTOGRAM = ".histogram.npy"
 TAR, PARQUET = ".tar", ".parquet"
 PACKED, PACKED_INDEX, PACKED_METADATA = ".bin", ".index.npy", ".jsonl"
 SUFFIXES = {"tar": (TAR,), "parquet": (PARQUET,), "packed": (PACKED, PACKED_INDEX, PACKED_METADATA)}
 BATCH = 64  # items of a Parquet file that are in memory together
+OURS = {"frames", "n_quantizers", "gain_db", "fingerprint"}  # of the metadata that `tokenise` writes
 
 
 class TokenItem(NamedTuple):
@@ -29,6 +34,51 @@ def shard_files(manifest: Path, format: str) -> dict[str, Path]:
     """The files of the shard that a manifest is of, by suffix."""
     name = manifest.name.removesuffix(MANIFEST)
     return {suffix: manifest.with_name(name + suffix) for suffix in SUFFIXES[format]}
+
+
+def is_manifest(told: object) -> bool:
+    """Whether a JSON value is the manifest of a shard of codes, of this version or another."""
+    return isinstance(told, dict) and str(told.get("format")).startswith(FORMAT.rpartition("-")[0])
+
+
+def histogram_file(manifest: Path) -> Path:
+    """How often each code occurs in the shard that a manifest is of: an integer for each, codebook after codebook."""
+    return manifest.with_name(manifest.name.removesuffix(MANIFEST) + HISTOGRAM)
+
+
+def read_histograms(manifest: Path, told: Mapping[str, Any] | None = None) -> list[NDArray[np.int64]]:
+    """How often each entry of each codebook occurs in a shard.
+
+    Args:
+        told: the manifest's content, where it was read already.
+
+    Raises:
+        OSError, ValueError, KeyError: it is not there or is damaged.
+    """
+    told = json.loads(manifest.read_bytes()) if told is None else told
+    counts = np.load(histogram_file(manifest)).astype(np.int64)
+    sizes = told["codebook_sizes"]
+    if counts.shape != (sum(sizes),):
+        raise ValueError(f"{histogram_file(manifest).name} has {list(counts.shape)} numbers, not [{sum(sizes)}]")
+    return np.split(counts, np.cumsum(sizes)[:-1])
+
+
+def holds_codes(file: Path) -> bool:
+    """Whether a file is surely one of a shard of codes; only its beginning, or its index, is read."""
+    suffix = next((s for of_format in SUFFIXES.values() for s in of_format if file.name.endswith(s)), "")
+    if not suffix or not file.is_file():
+        return False
+    try:
+        if suffix == TAR:
+            known = next(_read_tar(file)).metadata
+        elif suffix == PARQUET:
+            known = next(_read_parquet(file, 1)).metadata
+        else:
+            with open(file.with_name(file.name.removesuffix(suffix) + PACKED_METADATA), "rb") as lines:
+                known = json.loads(lines.readline(LARGEST))["metadata"]
+        return known.keys() >= OURS
+    except Exception:  # whatever a foreign file makes of its reader
+        return False
 
 
 def read_shard(manifest: Path, told: Mapping[str, Any] | None = None) -> Iterator[TokenItem]:
@@ -76,12 +126,13 @@ def _read_tar(file: Path) -> Iterator[TokenItem]:
     codes = None
     with tarfile.open(file) as tar:
         for member in tar:
+            is_codes = member.name.endswith(".codes.npy")
+            if not is_codes and codes is None:
+                raise ValueError(f"{member.name} comes before its codes")
             stream = tar.extractfile(member)
             content = b"" if stream is None else stream.read()
-            if member.name.endswith(".codes.npy"):
+            if is_codes or codes is None:
                 codes = np.load(io.BytesIO(content))
-            elif codes is None:
-                raise ValueError(f"{member.name} comes before its codes")
             else:
                 yield TokenItem(member.name.removesuffix(".json"), codes, json.loads(content))
                 codes = None

@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,8 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from .index import index_corpus
 from .open_files import OpenFiles
 from .order import Order
-from .token_shards import MANIFEST, SUFFIXES, TAR, shard_files
+from .token_manifests import FinishedShard, finished_shards, unfinished_files
+from .token_shards import SUFFIXES, TAR
 
 log = logging.getLogger(__name__)
 
@@ -52,26 +53,30 @@ class Tokens(Dataset):
         self, folder: str | Path, *, n_quantizers: int | None = None, processes: int = 1, cache: Path | None = None
     ) -> None:
         self.folder = Path(folder).absolute()
-        told = _finished(self.folder)
-        self.fingerprint, self.model = _one_codec(told)
-        self.n_quantizers = _one_depth(told, n_quantizers)
-        self._stored = np.array([each["settings"]["n_quantizers"] for each in told.values()])  # codebooks, by shard
-        self.shards = [str(path) for path in told]
+        finished = finished_shards(self.folder)
+        _check_formats(finished)
+        self.fingerprint, self.model = _one_codec(finished)
+        self.n_quantizers = _one_depth(finished, n_quantizers)
+        self._stored = np.array([shard.n_quantizers for shard in finished])  # codebooks
+        self.shards = [str(shard.file) for shard in finished]
+        unfinished = list(unfinished_files(self.folder, {shard.file for shard in finished}))
+        if unfinished:
+            log.warning("%d files in %s are of no finished run and left out: tokenise again", len(unfinished), folder)
         self.manifest = index_corpus(self.shards, cache=cache, items=ITEMS, processes=processes)
         rows = {path: row for row, path in enumerate(self.manifest.shards)}
         self._rows = np.array([rows[shard] for shard in self.shards], np.int64)
         ranges = [self.manifest.range(row) for row in self._rows.tolist()]
         self._first = np.array([first for first, _ in ranges], np.int64)
         self.counts = np.array([last - first for first, last in ranges], np.int64)  # utterances of each shard
-        for (shard, of_shard), n in zip(told.items(), self.counts.tolist()):
-            if n != of_shard["utterances"]:
+        for shard, n in zip(finished, self.counts.tolist()):
+            if n != shard.utterances:
                 raise ValueError(
-                    f"{shard} has {n} utterances, not the {of_shard['utterances']} of its manifest: "
+                    f"{shard.file} has {n} utterances, not the {shard.utterances} of its manifest: "
                     f"`esdcodec tokenise --verify {self.folder}` says more"
                 )
         self._ends = np.cumsum(self.counts)
-        self.frames = sum(of_shard["frames"] for of_shard in told.values())
-        self.hours = sum(of_shard["seconds"] for of_shard in told.values()) / 3600
+        self.frames = sum(shard.frames for shard in finished)
+        self.hours = sum(shard.seconds for shard in finished) / 3600
         self._files = OpenFiles()
 
     def __len__(self) -> int:
@@ -198,54 +203,41 @@ class TokenStream(IterableDataset):
         return TokenBatch([self.prepare(item) for item in items] if self.prepare else items, places[0][0], after)
 
 
-def _finished(folder: Path) -> dict[Path, Mapping[str, Any]]:
-    """Tar shards and what their manifests say.
+def _check_formats(shards: Sequence[FinishedShard]) -> None:
+    """Refuse what cannot be read by number.
 
     Raises:
-        FileNotFoundError: there is none.
         ValueError: a shard is no tar.
     """
-    manifests = sorted(folder.rglob(f"*{MANIFEST}"))
-    if not manifests:
-        raise FileNotFoundError(f"no finished shard in {folder}: give a folder that `esdcodec tokenise` wrote")
-    told: dict[Path, Mapping[str, Any]] = {}
-    for path in manifests:
-        about = json.loads(path.read_bytes())
-        about.pop("histograms", None)  # most of it
-        form = about["settings"]["format"]
-        if SUFFIXES[form] != (TAR,):
+    for shard in shards:
+        if SUFFIXES[shard.format] != (TAR,):
             raise ValueError(
-                f"{path} is of a {form} shard: only tar shards are read by number. `datasets` reads Parquet, "
-                "`esdcodec.dataset.token_shards.packed_codes` maps packed ones"
+                f"{shard.file} is a {shard.format} shard: only tar shards are read by number. `datasets` reads "
+                "Parquet, `esdcodec.dataset.token_shards.packed_codes` maps packed ones"
             )
-        told[shard_files(path, form)[TAR]] = about
-    unfinished = len(set(folder.rglob(f"*{TAR}")) - set(told))
-    if unfinished:
-        log.warning("%d tars in %s are of no finished run and left out: tokenise again", unfinished, folder)
-    return told
 
 
-def _one_codec(told: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+def _one_codec(shards: Sequence[FinishedShard]) -> tuple[str, str]:
     """Fingerprint and name of the model.
 
     Raises:
         ValueError: there are several.
     """
-    codecs = {of_shard["fingerprint"]: (path, of_shard["model"]) for path, of_shard in told.items()}
+    codecs = {shard.fingerprint: shard for shard in shards}
     if len(codecs) > 1:
-        examples = "; ".join(f"{each[:12]} ({name}) in {path}" for each, (path, name) in codecs.items())
+        examples = "; ".join(f"{each[:12]} ({shard.model}) in {shard.file}" for each, shard in codecs.items())
         raise ValueError(f"codes of different weights mean different sounds: {examples}. Tokenise with one model")
-    ((fingerprint, (_, model)),) = codecs.items()
-    return fingerprint, model
+    ((fingerprint, shard),) = codecs.items()
+    return fingerprint, shard.model
 
 
-def _one_depth(told: Mapping[Path, Mapping[str, Any]], n_quantizers: int | None) -> int:
+def _one_depth(shards: Sequence[FinishedShard], n_quantizers: int | None) -> int:
     """Codebooks that all shards have.
 
     Raises:
         ValueError: some have others than `n_quantizers` asks for.
     """
-    examples = {of_shard["settings"]["n_quantizers"]: path for path, of_shard in told.items()}
+    examples = {shard.n_quantizers: shard.file for shard in shards}
     least = min(examples)
     if n_quantizers is None and len(examples) > 1:
         named = ", ".join(f"{n} in {path}" for n, path in sorted(examples.items()))

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from esdcodec.dataset.token_shards import FORMAT
 from esdcodec.dataset.tokens import Tokens, TokenStream
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
 from tests.corpora import add, audio
 
 N_SHARDS, PER_SHARD = 5, 7
+KNOWN = {"frames": 1, "n_quantizers": 3, "gain_db": 0.0, "fingerprint": "ab", "speaker": "s"}
 
 
 def codes_of(number: int, n: int = 3) -> np.ndarray:
@@ -31,9 +33,9 @@ def write(folder: Path, name: str, numbers: range, *, n: int = 3, fingerprint: s
         array = io.BytesIO()
         np.save(array, codes_of(number, n))
         members[f"u{number:03d}.codes.npy"] = array.getvalue()
-        members[f"u{number:03d}.json"] = json.dumps({"text": f"text {number}", "speaker": "s", **metadata}).encode()
+        members[f"u{number:03d}.json"] = json.dumps({**KNOWN, "text": f"text {number}", **metadata}).encode()
     told = {
-        "model": "tiny", "fingerprint": fingerprint, "settings": {"n_quantizers": n, "format": "tar"},
+        "format": FORMAT, "model": "tiny", "fingerprint": fingerprint, "settings": {"n_quantizers": n, "format": "tar"},
         "utterances": len(numbers), "frames": sum(codes_of(i, n).shape[1] for i in numbers), "seconds": 1.0,
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
@@ -180,4 +182,6 @@ class TestRefused:
         write(folder, "other", range(40, 42))
         (folder / "other.manifest.json").unlink()
         assert len(Tokens(folder)) == 35
-        assert "1 tars" in caplog.text
+        add(folder / "audio.tar", {"a.wav": b"x", "a.json": b"{}"})
+        assert len(Tokens(folder)) == 35
+        assert caplog.text.count("1 files") == 2

@@ -1,13 +1,23 @@
 """Shards of codes in every format: the same items, the same bytes each time, checked item by item."""
 
+import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from esdcodec.dataset.token_shards import SUFFIXES, packed_codes, read_shard, shard_files
+from esdcodec.dataset.token_shards import (
+    SUFFIXES,
+    histogram_file,
+    packed_codes,
+    read_histograms,
+    read_shard,
+    shard_files,
+)
+from esdcodec.dataset.tokens import Tokens
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
 from esdcodec.infer.tokenise.writers import WRITERS
 from tests.conftest import speech
@@ -47,7 +57,8 @@ def test_every_format_holds_what_the_tar_holds(shards, format):
 def test_what_was_written_is_whole_and_what_was_changed_is_found(shards, format):
     folder = shards[format]
     assert [problems for _, problems in verify(folder)] == [[]]
-    for file in shard_files(folder / "in.manifest.json", format).values():
+    manifest = folder / "in.manifest.json"
+    for file in (*shard_files(manifest, format).values(), histogram_file(manifest)):
         content = bytearray(file.read_bytes())
         whole = bytes(content)
         content[len(content) // 2] ^= 1
@@ -56,14 +67,26 @@ def test_what_was_written_is_whole_and_what_was_changed_is_found(shards, format)
         file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("format", SUFFIXES)
-def test_a_manifest_that_counts_other_codes_is_found(shards, format, tmp_path):
-    for file in shards[format].iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    told = json.loads((tmp_path / "in.manifest.json").read_text())
-    told["histograms"][1][0] += 1
-    (tmp_path / "in.manifest.json").write_text(json.dumps(told))
-    assert ["counted" in problem for _, problems in verify(tmp_path) for problem in problems] == [True]
+@pytest.fixture
+def copy(shards, tmp_path) -> Path:
+    shutil.copytree(shards["packed"], tmp_path / "packed")
+    return tmp_path / "packed"
+
+
+def test_counts_of_other_codes_are_found(copy):
+    manifest = copy / "in.manifest.json"
+    told = json.loads(manifest.read_text())
+    counts = np.load(histogram_file(manifest))
+    assert sum(map(np.sum, read_histograms(manifest))) == 2 * told["frames"]
+    counts[-1] += 1
+    np.save(histogram_file(manifest), counts)
+    told["sha256"][".histogram.npy"] = hashlib.sha256(histogram_file(manifest).read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(told))
+    assert ["counted" in problem for _, problems in verify(copy) for problem in problems] == [True]
+
+
+def test_a_manifest_is_small_however_many_codes_there_are(shards):
+    assert len((shards["tar"] / "in.manifest.json").read_bytes()) < 1000
 
 
 @pytest.mark.parametrize("format", SUFFIXES)
@@ -73,6 +96,35 @@ def test_files_of_an_older_format_beside_it_are_told(shards, format, tmp_path):
     (tmp_path / "in.manifest.json").unlink()
     found = [path.name for path, problems in verify(tmp_path) if problems]
     assert sorted(found) == sorted(f"in{suffix}" for suffix in SUFFIXES[format])
+
+
+FOREIGN = {
+    "list.jsonl": b'{"path": "a.wav"}',
+    "keys.jsonl": b'{"key": "a", "metadata": {"text": "x"}}',
+    "model.bin": b"\0" * 100,
+    "x.index.npy": b"",
+    "vite.manifest.json": b'{"files": []}',
+    "list.manifest.json": b"[]",
+    "table.parquet": b"PAR1",
+    "half.tar": b"\1" * 700,
+}
+
+
+def test_foreign_files_are_not_looked_at(shards, tmp_path):
+    for folder in (shards["packed"], shards["tar"]):
+        shutil.copytree(folder, tmp_path / folder.name)
+    for name, content in FOREIGN.items():
+        (tmp_path / "tar" / name).write_bytes(content)
+    add(tmp_path / "tar/speech.tar", sample("u", b"audio"))
+    add(tmp_path / "tar/others.tar", {"u.codes.npy": (tmp_path / "packed/in.index.npy").read_bytes(), "u.json": b"{}"})
+    (tmp_path / "tar/folder.bin").mkdir()
+    assert [(path.name, problems) for path, problems in verify(tmp_path)] == [("in.manifest.json", [])] * 2
+    assert len(Tokens(tmp_path / "tar")) == 3
+
+
+def test_a_damaged_manifest_is_told(copy):
+    (copy / "in.manifest.json").write_text('{"format": "esdcodec-tok')
+    assert next(path.name for path, problems in verify(copy) if problems) == "in.manifest.json"
 
 
 @pytest.mark.parametrize("format", SUFFIXES)

@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import torch
 
 from ...codec import ESDCodec, load
+from ...dataset.token_manifests import THREADS
+from ...dataset.token_shards import FORMAT
 from ...processes import in_processes
 from .settings import TokeniseSettings
 from .sources import Unit, find_units
-from .work import FORMAT, ShardManifest, kind_of, manifest_file, relevant, tokenise_unit
+from .work import ShardManifest, kind_of, manifest_file, relevant, tokenise_unit
 
 RANKS = (  # of SLURM's arrays, torchrun, and Kubernetes' indexed jobs: this one's number, and how many there are
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -90,13 +93,14 @@ def tokenise(
     worker.start()
     summary = Summary(left_out=corpus.left_out)
     waiting = []
-    for unit in units:
-        known = worker.finished(unit)
+    with ThreadPoolExecutor(THREADS) as pool:
+        finished = list(pool.map(worker.finished, units))
+    for unit, known in zip(units, finished):
         if known is None:
             waiting.append(unit)
         else:
             summary.finished += 1
-            summary.skipped.update(kind_of(reason) for _, reason in known["skipped"])
+            summary.skipped.update(kind_of(reason) for _, reason in known)
     for unit, result in _results(worker, waiting, jobs):
         if isinstance(result, Exception):
             summary.failed[unit.name] = str(result) or type(result).__name__
@@ -130,17 +134,17 @@ class Worker:
         self.codec.bitrate(settings.n_quantizers)  # says what is wrong with the number
         self.fingerprint = self.codec.fingerprint.hex()
 
-    def finished(self, unit: Unit) -> dict[str, Any] | None:
-        """The manifest of a unit that has been tokenised with these settings and weights; None: there is none."""
+    def finished(self, unit: Unit) -> list[tuple[str, str]] | None:
+        """What was skipped of a unit that has been tokenised with these settings and weights; None: it has not."""
         try:
-            known: dict[str, Any] = json.loads(manifest_file(self.output, unit).read_bytes())
+            known = json.loads(manifest_file(self.output, unit).read_bytes())
             n = self.settings.n_quantizers or self.codec.n_codebooks
             same = (known["format"], known["fingerprint"], known["settings"], known["inputs"]) == (
                 FORMAT, self.fingerprint, relevant(self.settings, n), unit.digest,
             )  # fmt: skip
+            return known["skipped"] if same else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return known if same else None
 
     def run(self, unit: Unit) -> tuple[ShardManifest, float]:
         return tokenise_unit(self.codec, unit, self.settings, self.output)

@@ -15,14 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from ...codec import ESDCodec, equal
-from ...dataset.token_shards import MANIFEST, shard_files
+from ...dataset.token_shards import FORMAT, HISTOGRAM, MANIFEST, histogram_file, shard_files
 from ...whole_file import whole_file
 from .read import Recording, Unreadable, blocks_of, read_ahead
 from .settings import TokeniseSettings
 from .sources import Unit, utterances_of
 from .writers import WRITERS
-
-FORMAT = "esdcodec-tokens-1"
 
 
 @dataclass
@@ -40,7 +38,7 @@ class ShardManifest:
     seconds: float = 0.0
     frames: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)  # key, reason; without a key: the rest of a shard
-    histograms: list[list[int]] = field(default_factory=list)  # of each codebook: how often each entry is used
+    codebook_sizes: list[int] = field(default_factory=list)  # of the codebooks whose codes are counted beside it
     format: str = FORMAT
 
     @property
@@ -63,8 +61,10 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
         OSError: the output cannot be written, or the shard cannot be opened.
     """
     n = settings.n_quantizers or codec.n_codebooks
-    counts = [np.zeros(size, np.int64) for size in codec.codebook_sizes[:n]]
+    sizes = list(codec.codebook_sizes[:n])
+    counts = [np.zeros(size, np.int64) for size in sizes]
     manifest = ShardManifest(unit.source, codec.name, codec.fingerprint.hex(), relevant(settings, n), unit.digest)
+    manifest.codebook_sizes = sizes
     files = shard_files(manifest_file(output, unit), settings.format)
     spent = 0.0
     with ExitStack() as stack:
@@ -88,11 +88,17 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
                             count += np.bincount(row, minlength=len(count))
         writer.close()
         manifest.bytes = sum(stream.tell() for stream in streams.values())
+        streams[HISTOGRAM] = stack.enter_context(whole_file(histogram_file(manifest_file(output, unit))))
+        np.save(streams[HISTOGRAM], narrow(np.concatenate(counts)))
         manifest.sha256 = {suffix: digest(stream) for suffix, stream in streams.items()}
-    manifest.histograms = [count.tolist() for count in counts]
     with whole_file(manifest_file(output, unit)) as stream:
         stream.write(json.dumps(asdict(manifest), ensure_ascii=False).encode())
     return manifest, spent
+
+
+def narrow(counts: NDArray[np.int64]) -> NDArray[Any]:
+    """The same numbers in as few bytes each as the largest needs."""
+    return counts.astype(np.min_scalar_type(counts.max(initial=0)).newbyteorder("<"))
 
 
 def digest(stream: BinaryIO) -> str:
