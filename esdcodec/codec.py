@@ -28,6 +28,7 @@ from .model_codec.chunking import decoding, encoding, framed, unframed
 from .model_codec.inference_network import InferenceNetwork
 from .model_codec.network import Network
 from .precision import fastest_dtype
+from .processes import worker_number
 from .streams import StreamDecoder, StreamEncoder
 from .weights import Weights, WeightsError
 
@@ -73,6 +74,18 @@ def best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def device_of_worker(device: str | None) -> torch.device:
+    """Where a process of `in_processes` loads its codec: worker i on GPU i modulo their number.
+
+    Other processes, and a `device` that names a number, such as `cuda:1`, have what `load` gives them.
+    """
+    chosen = best_device() if device is None else torch.device(device)
+    number = worker_number()
+    if chosen.type == "cuda" and chosen.index is None and number is not None:
+        return torch.device("cuda", number % max(1, torch.cuda.device_count()))
+    return chosen
 
 
 def _build(source: Weights) -> ESDCodec:

@@ -61,10 +61,10 @@ class FileTask:
 def load_codec(settings: CodecSettings) -> ESDCodec:
     import torch
 
-    from ..codec import load
+    from ..codec import device_of_worker, load
 
     dtype: torch.dtype | Literal["auto"] = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    return load(settings.model, device=settings.device, dtype=dtype)
+    return load(settings.model, device=device_of_worker(settings.device), dtype=dtype)
 
 
 @dataclass
@@ -75,15 +75,13 @@ class CodecFileTask(FileTask):
 
     def prepare(self) -> None:
         from .. import weights
-        from ..codec import best_device
+        from ..codec import device_of_worker
         from ..precision import fastest_dtype
 
         weights.find(self.model.model)  # downloads it once for all processes
         if self.model.dtype == "auto":
-            import torch
-
-            device = torch.device(self.model.device) if self.model.device else best_device()
-            self.model = replace(self.model, dtype=str(fastest_dtype(device)).removeprefix("torch."))
+            dtype = fastest_dtype(device_of_worker(self.model.device))
+            self.model = replace(self.model, dtype=str(dtype).removeprefix("torch."))
 
     def start(self, threads: int | None) -> None:
         import torch

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..audio import FolderContent, Waveform, audio_files
-from ..codec import load
+from ..codec import device_of_worker, load
 from ..processes import in_processes
 from .alignment import delay_ms
 from .metrics import METRICS, Scorer, load_metric, metric_version
@@ -91,7 +91,7 @@ class Evaluator:
 
     def __init__(self, settings: EvaluationSettings, scorers: Mapping[str, Scorer] | None = None) -> None:
         self.settings = settings
-        codec = load(settings.model, device=settings.device) if settings.model is not None else None
+        codec = load(settings.model, device=device_of_worker(settings.device)) if settings.model is not None else None
         self.codebook_sizes = codec.codebook_sizes if codec is not None else ()
         self.systems = [] if codec is None else model_systems(codec, settings.n_quantizers)
         self.systems += [folder_system(name, decoded) for name, decoded in settings.decoded]

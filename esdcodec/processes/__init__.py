@@ -1,6 +1,6 @@
 """Work in several processes, and signals that stop it."""
 
-from .pool import WorkerDied, in_processes
+from .pool import WorkerDied, in_processes, worker_number
 from .signals import (
     EXIT_CODE,
     PREEMPTION,
@@ -23,4 +23,5 @@ __all__ = [
     "in_processes",
     "stop",
     "uninterrupted",
+    "worker_number",
 ]

@@ -41,7 +41,8 @@ def in_processes(
     memory, is done once more at the end, alone in a fresh process; if that dies too, its outcome is `WorkerDied`.
     Where some processes cannot start, the others do the work; where none can, the jobs that are left get the reason.
 
-    If this ends early, no further job is begun, and those under way are stopped.
+    If this ends early, no further job is begun, and those under way are stopped. The processes have numbers, which
+    `worker_number` tells them.
     """
     # `concurrent.futures` and loky give up every job when one process dies, and the processes of Pebble share a pipe
     # with a lock, which a killed one may hold. Here nothing is shared.
@@ -72,7 +73,8 @@ def _supervised(
             wanted = min(n_processes, len(waiting) + sum(len(worker.jobs) for worker in workers))
             try:
                 while len(workers) < wanted:
-                    workers.append(_Worker(what))
+                    taken = {worker.number for worker in workers}
+                    workers.append(_Worker(next(i for i in range(wanted) if i not in taken), what))
             except OSError as error:  # no memory, or too many processes
                 failures.append(error)
                 n_processes = max(1, len(workers))
@@ -101,10 +103,11 @@ def _supervised(
 class _Worker:
     """A process, the parent's end of its pipe, and its current job (none while it starts)."""
 
-    def __init__(self, what: tuple[object, ...]) -> None:
+    def __init__(self, number: int, what: tuple[object, ...]) -> None:
         context = multiprocessing.get_context("spawn")  # forked torch and onnxruntime threads may hang
+        self.number = number
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, *what))
+        self.process = context.Process(target=_serve, args=(theirs, number, *what))
         self.process.start()
         theirs.close()  # so that the pipe ends when the process does
         self.jobs: list[Any] = []
@@ -157,16 +160,29 @@ def _cause(exitcode: int | None) -> str:
 
 # ---- in such a process -----------------------------------------------------------------------------------------------
 
+_number: int | None = None
+
+
+def worker_number() -> int | None:
+    """Which of the processes of `in_processes` this one is, from 0; None in all others.
+
+    No two that run at a time have one number; one that takes a dead one's place has its number.
+    """
+    return _number
+
 
 def _serve(
     connection: Connection,
+    number: int,
     work: Callable[[Any], object],
     start: Callable[..., None],
     args: tuple[object, ...],
     kwargs: dict[str, object],
 ) -> None:
-    for number in SIGNALS:
-        signal.signal(number, stop)
+    global _number
+    _number = number
+    for each in SIGNALS:
+        signal.signal(each, stop)
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         start(*args, **kwargs)

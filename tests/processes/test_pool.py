@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from esdcodec.processes import WorkerDied, in_processes, stop, uninterrupted
+from esdcodec.processes import WorkerDied, in_processes, stop, uninterrupted, worker_number
 from tests.conftest import PATIENCE
 
 FOLDER = ""  # of a worker process: where it may leave a note
@@ -51,6 +51,9 @@ def work(job):
         raise AssertionError("not as it should be")
     if job == "awkward":
         raise Awkward("words", "more")
+    if job == "number":
+        time.sleep(0.05)
+        return worker_number()
     if job == "cannot travel":
         return lambda: None
     return job * 2
@@ -94,6 +97,12 @@ def test_where_none_starts_each_job_is_told_why(tmp_path):
     assert {str(why) for why in found.values()} == {"no such model"}
     found = outcomes([1, 2], str(tmp_path), 1000)
     assert all(isinstance(why, WorkerDied) for why in found.values())
+
+
+def test_processes_are_numbered_and_one_that_takes_a_dead_ones_place_has_its_number():
+    found = [number for job, number in in_processes(2, work, ["number"] * 20 + ["killed"] + ["number"] * 20, begin)]
+    assert {number for number in found if not isinstance(number, Exception)} == {0, 1}
+    assert worker_number() is None
 
 
 def test_no_jobs_no_processes():

@@ -1,23 +1,17 @@
 """Units over processes and machines. What is finished is not done again, so a run that was killed goes on."""
 
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from ...codec import ESDCodec, load
 from ...dataset.token_manifests import THREADS
-from ...dataset.token_shards import FORMAT
-from ...processes import in_processes
 from .settings import TokeniseSettings
 from .sources import Unit, find_units
-from .work import ShardManifest, kind_of, manifest_file, relevant, tokenise_unit
+from .work import ShardManifest, kind_of
+from .worker import Worker, local_results
 
 RANKS = (  # of SLURM's arrays, torchrun, and Kubernetes' indexed jobs: this one's number, and how many there are
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -45,7 +39,7 @@ class Summary:
         return not self.failed and not self.skipped
 
 
-Report = Callable[[Unit, "ShardManifest | Exception", int], None]
+Report = Callable[[Unit, ShardManifest | Exception, int], None]
 
 
 def part_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -101,7 +95,7 @@ def tokenise(
         else:
             summary.finished += 1
             summary.skipped.update(kind_of(reason) for _, reason in known)
-    for unit, result in _results(worker, waiting, jobs):
+    for unit, result in local_results(worker, waiting, jobs):
         if isinstance(result, Exception):
             summary.failed[unit.name] = str(result) or type(result).__name__
         else:
@@ -114,63 +108,3 @@ def tokenise(
         if report:
             report(unit, result if isinstance(result, Exception) else result[0], len(waiting))
     return summary
-
-
-class Worker:
-    """A codec that tokenises units, in the process where it was started."""
-
-    codec: ESDCodec
-
-    def __init__(self, settings: TokeniseSettings, output: Path, threads: int | None) -> None:
-        self.settings, self.output, self.threads = settings, output, threads
-
-    def start(self) -> None:
-        """Load the model."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        settings = self.settings
-        dtype: Any = settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        self.codec = load(settings.model, device=settings.device, dtype=dtype)
-        self.codec.bitrate(settings.n_quantizers)  # says what is wrong with the number
-        self.fingerprint = self.codec.fingerprint.hex()
-
-    def finished(self, unit: Unit) -> list[tuple[str, str]] | None:
-        """What was skipped of a unit that has been tokenised with these settings and weights; None: it has not."""
-        try:
-            known = json.loads(manifest_file(self.output, unit).read_bytes())
-            n = self.settings.n_quantizers or self.codec.n_codebooks
-            same = (known["format"], known["fingerprint"], known["settings"], known["inputs"]) == (
-                FORMAT, self.fingerprint, relevant(self.settings, n), unit.digest,
-            )  # fmt: skip
-            return known["skipped"] if same else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def run(self, unit: Unit) -> tuple[ShardManifest, float]:
-        return tokenise_unit(self.codec, unit, self.settings, self.output)
-
-
-_worker: Worker  # of a process
-
-
-def _start(settings: TokeniseSettings, output: Path, threads: int | None) -> None:
-    global _worker
-    _worker = Worker(settings, output, threads)
-    _worker.start()
-
-
-def _work(unit: Unit) -> tuple[ShardManifest, float]:
-    return _worker.run(unit)
-
-
-def _results(
-    worker: Worker, units: Sequence[Unit], jobs: int
-) -> Iterator[tuple[Unit, tuple[ShardManifest, float] | Exception]]:
-    if jobs > 1:
-        yield from in_processes(jobs, _work, units, _start, worker.settings, worker.output, worker.threads)
-        return
-    for unit in units:
-        try:
-            yield unit, worker.run(unit)
-        except Exception as error:  # one shard's failure is one shard's
-            yield unit, error
