@@ -30,6 +30,7 @@ def index_corpus(
     *,
     cache: str | Path | None = None,
     items: Sequence[str] = AUDIO,
+    scan: Callable[[str], ShardEntries] | None = None,
     processes: int = 1,
     progress: IndexProgress | None = None,
 ) -> Manifest:
@@ -41,7 +42,8 @@ def index_corpus(
         output: the file; None: `corpus.manifest` in the shards' folder, or, where that is not to be written, one in
             `cache`, in the user's cache or in the system's folder for temporary files.
         items: extensions of what is indexed in each sample.
-        processes: that read tars.
+        scan: reads a shard that is no tar of these items. Default: `scan_shard`.
+        processes: that read shards.
 
     Raises:
         OSError: nothing can be written where it should be.
@@ -64,13 +66,14 @@ def index_corpus(
         for path in [*current, *_current(others, known)]:
             manifest, row = known[path]
             writer.add(manifest.entries(row))
-        return _scan(new, writer, items, processes, progress, len(paths))
+        scan = partial(scan_shard, items=items) if scan is None else scan
+        return _scan(new, writer, scan, processes, progress, len(paths))
 
 
 def _scan(
     new: Sequence[str],
     writer: ManifestWriter,
-    items: Sequence[str],
+    scan: Callable[[str], ShardEntries],
     processes: int,
     progress: IndexProgress | None,
     n: int,
@@ -78,7 +81,7 @@ def _scan(
     n_items = 0
     published = time.monotonic()
     try:
-        for number, entries in enumerate(_scanned(new, items, processes), n - len(new) + 1):
+        for number, entries in enumerate(_scanned(new, scan, processes), n - len(new) + 1):
             writer.add(entries)
             n_items += len(entries)
             if progress is not None:
@@ -93,12 +96,12 @@ def _scan(
     return writer.publish()
 
 
-def _scanned(shards: Sequence[str], items: Sequence[str], processes: int) -> Iterator[ShardEntries]:
+def _scanned(shards: Sequence[str], scan: Callable[[str], ShardEntries], processes: int) -> Iterator[ShardEntries]:
     processes = min(processes, len(shards) // PER_PROCESS)
     if processes < 2:
-        yield from (scan_shard(shard, items) for shard in shards)
+        yield from map(scan, shards)
         return
-    with closing(in_processes(processes, partial(scan_shard, items=items), shards, _nothing)) as results:
+    with closing(in_processes(processes, scan, shards, _nothing)) as results:
         for _, entries in results:
             if isinstance(entries, Exception):
                 raise entries

@@ -27,11 +27,13 @@ class OpenFiles:
     def __getstate__(self) -> dict:
         return {"size": self.size, "process": -1, "_open": OrderedDict()}
 
-    def read(self, path: str, offset: int, size: int, *, file_size: int, modified: int) -> bytes:
+    def read(
+        self, path: str, offset: int, size: int, *, file_size: int | None = None, modified: int | None = None
+    ) -> bytes:
         """`size` bytes from `offset` on.
 
         Args:
-            file_size, modified: bytes and nanoseconds of the file that is meant.
+            file_size, modified: bytes and nanoseconds of the file that is meant. Default: whichever is there.
 
         Raises:
             OSError: it is not there, or cannot be read.
@@ -52,14 +54,13 @@ class OpenFiles:
             file.close()
         self._open.clear()
 
-    def _file(self, path: str, file_size: int, modified: int) -> BinaryIO:
+    def _file(self, path: str, file_size: int | None, modified: int | None) -> BinaryIO:
         if self.process != os.getpid():  # a fork shares the position in the files of its parent
             self.process, self._open = os.getpid(), OrderedDict()
         file = self._open.get(path)
         if file is None:
             file = open(path, "rb", buffering=0)  # noqa: SIM115  it is closed when others need the room
-            status = os.fstat(file.fileno())
-            if (status.st_size, status.st_mtime_ns) != (file_size, modified):
+            if not as_indexed(os.fstat(file.fileno()), file_size, modified):
                 file.close()
                 raise ChangedFile(path)
             self._open[path] = file
@@ -84,7 +85,11 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
 def same_file(path: str | Path, file_size: int, modified: int) -> bool:
     """Whether a file is still the one of that size and time."""
     try:
-        status = os.stat(path)
+        return as_indexed(os.stat(path), file_size, modified)
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (file_size, modified)
+
+
+def as_indexed(status: os.stat_result, file_size: int | None, modified: int | None) -> bool:
+    """Whether a status is that of the file of this size and time; None: of any."""
+    return file_size in (None, status.st_size) and modified in (None, status.st_mtime_ns)

@@ -25,6 +25,12 @@ class FinishedShard(NamedTuple):
     fingerprint: str  # of the weights
     model: str
 
+    @property
+    def files(self) -> list[Path]:
+        """All its files but the manifest."""
+        first, *more = SUFFIXES[self.format]
+        return [self.file, *(self.file.with_name(self.file.name.removesuffix(first) + suffix) for suffix in more)]
+
 
 def finished_shards(folder: Path) -> list[FinishedShard]:
     """The shards below a folder that have a manifest, in the order of their paths.

@@ -15,6 +15,7 @@ from .metadata import LARGEST
 FORMAT = "esdcodec-tokens-1"  # of manifests
 MANIFEST = ".manifest.json"
 HISTOGRAM = ".histogram.npy"
+CODES = "codes.npy"  # extension of a member in a tar
 TAR, PARQUET = ".tar", ".parquet"
 PACKED, PACKED_INDEX, PACKED_METADATA = ".bin", ".index.npy", ".jsonl"
 SUFFIXES = {"tar": (TAR,), "parquet": (PARQUET,), "packed": (PACKED, PACKED_INDEX, PACKED_METADATA)}
@@ -126,7 +127,7 @@ def _read_tar(file: Path) -> Iterator[TokenItem]:
     codes = None
     with tarfile.open(file) as tar:
         for member in tar:
-            is_codes = member.name.endswith(".codes.npy")
+            is_codes = member.name.endswith(f".{CODES}")
             if not is_codes and codes is None:
                 raise ValueError(f"{member.name} comes before its codes")
             stream = tar.extractfile(member)

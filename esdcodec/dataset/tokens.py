@@ -1,7 +1,5 @@
 """A tokenised corpus read back: any utterance by its number, or endless shuffled batches, exact on resume."""
 
-import io
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,23 +12,21 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .index import index_corpus
-from .open_files import OpenFiles
 from .order import Order
+from .token_index import BESIDES, ITEMS, scan_tokens
 from .token_manifests import FinishedShard, finished_shards, unfinished_files
-from .token_shards import SUFFIXES, TAR
+from .token_reader import TokenEntry, TokenReader
+from .token_shards import SUFFIXES, pyarrow_parquet
 
 log = logging.getLogger(__name__)
-
-ITEMS = ("codes.npy",)
-NPY_HEADER = 128  # bytes before the codes
 
 Item = dict[str, Any]  # `key`, `codes` [n, L] int64, and all that is known of the utterance
 
 
 class Tokens(Dataset):
-    """The utterances of the tar shards below a folder that `esdcodec tokenise` wrote.
+    """The utterances of the shards below a folder that `esdcodec tokenise` wrote, of any format: the same items.
 
-    An item has `key`, `codes` ``[n, L]`` (int64) and the fields of `KEY.json`: `frames`, `seconds`, `gain_db`,
+    An item has `key`, `codes` ``[n, L]`` (int64) and what was written beside them: `frames`, `seconds`, `gain_db`,
     `model`, `fingerprint`, and `text`, `speaker`, `language` … where they were known.
 
     Where everything is comes from an index, `corpus.manifest`, which is mapped into memory: what a process holds grows
@@ -40,13 +36,14 @@ class Tokens(Dataset):
     Args:
         folder: the output of `tokenise`. Shards without a manifest are of no finished run and left out.
         n_quantizers: codebooks to read. Default: all that the shards have, which must be equally many.
-        processes: that read tars where there is no index yet.
+        processes: that read shards where there is no index yet.
         cache: folder for the index where it cannot be written beside the shards.
 
     Raises:
         FileNotFoundError: there is no finished shard.
-        ValueError: the shards are of different weights or numbers of codebooks, have changed since they were written,
-            or are of a format that cannot be read by number.
+        ValueError: the shards are of different weights or numbers of codebooks, or have changed since they were
+            written.
+        ImportError: a shard is Parquet, and pyarrow is not installed.
     """
 
     def __init__(
@@ -54,15 +51,17 @@ class Tokens(Dataset):
     ) -> None:
         self.folder = Path(folder).absolute()
         finished = finished_shards(self.folder)
-        _check_formats(finished)
+        if any(shard.format == "parquet" for shard in finished):
+            pyarrow_parquet()  # says what is missing before anything is read
         self.fingerprint, self.model = _one_codec(finished)
         self.n_quantizers = _one_depth(finished, n_quantizers)
         self._stored = np.array([shard.n_quantizers for shard in finished])  # codebooks
+        self._besides = np.array([BESIDES[SUFFIXES[shard.format][0]] for shard in finished])
         self.shards = [str(shard.file) for shard in finished]
-        unfinished = list(unfinished_files(self.folder, {shard.file for shard in finished}))
+        unfinished = list(unfinished_files(self.folder, {file for shard in finished for file in shard.files}))
         if unfinished:
             log.warning("%d files in %s are of no finished run and left out: tokenise again", len(unfinished), folder)
-        self.manifest = index_corpus(self.shards, cache=cache, items=ITEMS, processes=processes)
+        self.manifest = index_corpus(self.shards, cache=cache, items=ITEMS, scan=scan_tokens, processes=processes)
         rows = {path: row for row, path in enumerate(self.manifest.shards)}
         self._rows = np.array([rows[shard] for shard in self.shards], np.int64)
         ranges = [self.manifest.range(row) for row in self._rows.tolist()]
@@ -77,7 +76,7 @@ class Tokens(Dataset):
         self._ends = np.cumsum(self.counts)
         self.frames = sum(shard.frames for shard in finished)
         self.hours = sum(shard.seconds for shard in finished) / 3600
-        self._files = OpenFiles()
+        self._reader = TokenReader(self.n_quantizers)
 
     def __len__(self) -> int:
         """Utterances."""
@@ -96,10 +95,17 @@ class Tokens(Dataset):
             OSError: the shard is not there, cannot be read, or has changed.
         """
         row = int(self._first[shard]) + i
-        codes = np.load(io.BytesIO(self._member(shard, row, "offset", "size")))[: self.n_quantizers]
-        known = json.loads(self._member(shard, row, "metadata_offset", "metadata_size"))
-        return known | {
-            "key": self.manifest.keys[row],
+        columns = self.manifest.columns
+        entry = TokenEntry(
+            self.shards[shard],
+            *self.manifest.version(int(self._rows[shard])),
+            self.manifest.keys[row],
+            **{name: int(columns[name][row]) for name in ("offset", "size", "metadata_offset", "metadata_size")},
+            stored=int(self._stored[shard]),
+        )
+        key, codes, metadata = self._reader.read(entry)
+        return metadata | {
+            "key": key,
             "codes": torch.from_numpy(codes.astype(np.int64)),
             "n_quantizers": self.n_quantizers,
         }
@@ -107,15 +113,7 @@ class Tokens(Dataset):
     def length(self, shard: int, i: int) -> int:
         """Frames of an utterance, from the index alone."""
         size = int(self.manifest.columns["size"][int(self._first[shard]) + i])
-        return (size - NPY_HEADER) // (2 * int(self._stored[shard]))
-
-    def _member(self, shard: int, row: int, offset: str, size: str) -> bytes:
-        columns = self.manifest.columns
-        file_size, modified = self.manifest.version(int(self._rows[shard]))
-        return self._files.read(
-            self.shards[shard], int(columns[offset][row]), int(columns[size][row]),
-            file_size=file_size, modified=modified,
-        )  # fmt: skip
+        return (size - int(self._besides[shard])) // (2 * int(self._stored[shard]))
 
 
 @dataclass(frozen=True)
@@ -201,20 +199,6 @@ class TokenStream(IterableDataset):
         places = [self.order[position] for position in positions]
         items = [self.tokens.read(shard, i) for _, shard, i in places]
         return TokenBatch([self.prepare(item) for item in items] if self.prepare else items, places[0][0], after)
-
-
-def _check_formats(shards: Sequence[FinishedShard]) -> None:
-    """Refuse what cannot be read by number.
-
-    Raises:
-        ValueError: a shard is no tar.
-    """
-    for shard in shards:
-        if SUFFIXES[shard.format] != (TAR,):
-            raise ValueError(
-                f"{shard.file} is a {shard.format} shard: only tar shards are read by number. `datasets` reads "
-                "Parquet, `esdcodec.dataset.token_shards.packed_codes` maps packed ones"
-            )
 
 
 def _one_codec(shards: Sequence[FinishedShard]) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """A tokenised corpus read back."""
 
-import io
 import json
 import pickle
 from collections import Counter
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from esdcodec.dataset.token_shards import FORMAT
+from esdcodec.dataset.token_shards import FORMAT, SUFFIXES, shard_files
 from esdcodec.dataset.tokens import Tokens, TokenStream
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
+from esdcodec.infer.tokenise.writers import WRITERS
 from tests.corpora import add, audio
 
 N_SHARDS, PER_SHARD = 5, 7
-KNOWN = {"frames": 1, "n_quantizers": 3, "gain_db": 0.0, "fingerprint": "ab", "speaker": "s"}
+KNOWN = {"n_quantizers": 3, "gain_db": 0.0, "speaker": "s"}
 
 
 def codes_of(number: int, n: int = 3) -> np.ndarray:
@@ -26,27 +27,41 @@ def codes_of(number: int, n: int = 3) -> np.ndarray:
     return rng.integers(0, 1024, (n, int(rng.integers(1, 40)))).astype(np.uint16)
 
 
-def write(folder: Path, name: str, numbers: range, *, n: int = 3, fingerprint: str = "ab", **metadata: object) -> Path:
+def write(
+    folder: Path, name: str, numbers: range, *, n: int = 3, fingerprint: str = "ab", format: str = "tar", **more: object
+) -> Path:
     """A shard as `tokenise` writes it."""
-    members: dict[str, bytes] = {}
-    for number in numbers:
-        array = io.BytesIO()
-        np.save(array, codes_of(number, n))
-        members[f"u{number:03d}.codes.npy"] = array.getvalue()
-        members[f"u{number:03d}.json"] = json.dumps({**KNOWN, "text": f"text {number}", **metadata}).encode()
-    told = {
-        "format": FORMAT, "model": "tiny", "fingerprint": fingerprint, "settings": {"n_quantizers": n, "format": "tar"},
-        "utterances": len(numbers), "frames": sum(codes_of(i, n).shape[1] for i in numbers), "seconds": 1.0,
-    }  # fmt: skip
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.manifest.json").write_text(json.dumps(told))
-    return add(folder / f"{name}.tar", members)
+    manifest = folder / f"{name}.manifest.json"
+    files = shard_files(manifest, format).values()
+    with ExitStack() as stack:
+        streams = [stack.enter_context(open(file, "w+b")) for file in files]
+        writer = WRITERS[format](streams, n)
+        for number in numbers:
+            codes = codes_of(number, n)
+            known = {"frames": codes.shape[1], "text": f"text {number}", "seconds": codes.shape[1] / 25}
+            writer.write(f"u{number:03d}", codes, {**KNOWN, "fingerprint": fingerprint, **known, **more})
+        writer.close()
+    told = {
+        "format": FORMAT, "model": "tiny", "fingerprint": fingerprint,
+        "settings": {"n_quantizers": n, "format": format}, "utterances": len(numbers),
+        "frames": sum(codes_of(i, n).shape[1] for i in numbers), "seconds": 1.0,
+    }  # fmt: skip
+    manifest.write_text(json.dumps(told))
+    return next(iter(files))
+
+
+@pytest.fixture(params=SUFFIXES)
+def format(request) -> str:
+    if request.param == "parquet":
+        pytest.importorskip("pyarrow")
+    return request.param
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path, format) -> Path:
     for shard in range(N_SHARDS):
-        write(tmp_path / "tokens", f"{shard:03d}", range(shard * PER_SHARD, (shard + 1) * PER_SHARD))
+        write(tmp_path / "tokens", f"{shard:03d}", range(shard * PER_SHARD, (shard + 1) * PER_SHARD), format=format)
     return tmp_path / "tokens"
 
 
@@ -54,13 +69,13 @@ def keys(batches, n):
     return [[item["key"] for item in batch.items] for batch in islice(batches, n)]
 
 
-def test_what_tokenise_wrote_is_read_back(model, codec, tmp_path):
+def test_what_tokenise_wrote_is_read_back(model, codec, tmp_path, format):
     speech_folder = tmp_path / "speech"
     speech_folder.mkdir()
     for name in "abc":
         (speech_folder / f"{name}.wav").write_bytes(audio())
         (speech_folder / f"{name}.txt").write_text(f"text of {name}")
-    settings = TokeniseSettings(model=model, device="cpu", group_size=2)
+    settings = TokeniseSettings(model=model, device="cpu", group_size=2, format=format)
     tokenise([speech_folder], tmp_path / "tokens", settings)
     tokens = Tokens(tmp_path / "tokens")
     assert [item["key"] for item in tokens] == ["a", "b", "c"]
@@ -84,9 +99,36 @@ def test_an_item_is_its_codes_and_what_is_known_of_it(folder):
         tokens[35]
 
 
+def test_all_formats_give_the_same_items_and_batches(tmp_path):
+    pytest.importorskip("pyarrow")
+    for format in SUFFIXES:
+        for shard in range(N_SHARDS):
+            numbers = range(shard * PER_SHARD, (shard + 1) * PER_SHARD)
+            write(tmp_path / format, f"{shard:03d}", numbers, format=format)
+    tar, *others = (Tokens(tmp_path / format) for format in SUFFIXES)
+    batches = keys(TokenStream(tar, max_frames=60), 20)
+    for tokens in others:
+        assert keys(TokenStream(tokens, max_frames=60), 20) == batches
+        for ours, theirs in zip(tokens, tar, strict=True):
+            assert ours["codes"].equal(theirs["codes"])
+            assert {**ours, "codes": 0} == {**theirs, "codes": 0}
+
+
+def test_the_same_file_gives_many_utterances_of_parquet(tmp_path, monkeypatch):
+    """Also where only one row group is kept, and one has few rows."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr("esdcodec.infer.tokenise.writers.ROW_GROUP", 100)
+    monkeypatch.setattr("esdcodec.dataset.token_reader.ROW_GROUPS", 1)
+    write(tmp_path, "a", range(20), format="parquet")
+    tokens = Tokens(tmp_path, n_quantizers=2)
+    for number in [*range(20), 3, 17]:
+        assert np.array_equal(tokens[number]["codes"], codes_of(number)[:2])
+        assert tokens.length(0, number) == codes_of(number).shape[1]
+
+
 @pytest.mark.parametrize("metadata", [{"duration": "long"}, {"duration": float("inf")}, {"language": 7}])
-def test_odd_metadata_costs_no_utterance(tmp_path, metadata):
-    write(tmp_path, "a", range(3), **metadata)
+def test_odd_metadata_costs_no_utterance(tmp_path, metadata, format):
+    write(tmp_path, "a", range(3), format=format, **metadata)
     assert len(Tokens(tmp_path)) == 3
 
 
@@ -151,13 +193,13 @@ class TestRefused:
         with pytest.raises(FileNotFoundError, match="esdcodec tokenise"):
             Tokens(tmp_path)
 
-    def test_different_weights(self, folder):
-        write(folder, "other", range(40, 42), fingerprint="cd")
+    def test_different_weights(self, folder, format):
+        write(folder, "other", range(40, 42), fingerprint="cd", format=format)
         with pytest.raises(ValueError, match=r"different weights.*ab.*cd"):
             Tokens(folder)
 
-    def test_different_numbers_of_codebooks_unless_fewer_are_asked_for(self, folder):
-        write(folder, "other", range(40, 42), n=2)
+    def test_different_numbers_of_codebooks_unless_fewer_are_asked_for(self, folder, format):
+        write(folder, "other", range(40, 42), n=2, format=format)
         with pytest.raises(ValueError, match="n_quantizers=2 reads all"):
             Tokens(folder)
         tokens = Tokens(folder, n_quantizers=2)
@@ -169,14 +211,23 @@ class TestRefused:
     def test_a_shard_that_is_not_what_its_manifest_says(self, folder):
         told = json.loads((folder / "001.manifest.json").read_text())
         (folder / "001.manifest.json").write_text(json.dumps(told | {"utterances": 8}))
-        with pytest.raises(ValueError, match=r"001\.tar has 7 utterances.*--verify"):
+        with pytest.raises(ValueError, match=r"001\.\w+ has 7 utterances.*--verify"):
             Tokens(folder)
 
-    def test_a_shard_that_changed_under_the_reader(self, folder):
+    def test_a_shard_that_changed_under_the_reader(self, folder, format):
         tokens = Tokens(folder)
-        write(folder, "001", range(20, 23))
+        write(folder, "001", range(20, 23), format=format)
         with pytest.raises(OSError, match="changed"):
             tokens[7]
+
+    def test_metadata_of_packed_codes_that_changed_under_the_reader(self, tmp_path):
+        write(tmp_path, "a", range(3), format="packed")
+        tokens = Tokens(tmp_path)
+        metadata = tmp_path / "a.jsonl"
+        metadata.write_bytes(metadata.read_bytes().replace(b"u001", b"u005"))
+        assert tokens[0]["key"] == "u000"
+        with pytest.raises(OSError, match="changed"):
+            tokens[1]
 
     def test_a_shard_of_an_unfinished_run_is_left_out(self, folder, caplog):
         write(folder, "other", range(40, 42))

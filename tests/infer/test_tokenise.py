@@ -19,9 +19,11 @@ import torch
 from esdcodec import gain_for
 from esdcodec.codec import load
 from esdcodec.dataset.make_shards import Utterance, write_shards
+from esdcodec.dataset.tokens import Tokens
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
 from esdcodec.infer.tokenise.run import part_of_environment
 from esdcodec.infer.tokenise.sources import find_units
+from tests import corpora
 from tests.conftest import speech
 
 SECONDS = (0.3, 0.5, 0.3, 0.7, 0.5, 0.31)
@@ -155,6 +157,17 @@ def test_what_cannot_be_coded_is_counted_and_named(model, tmp_path):
     assert reason.startswith("audio cannot be read: ")
     again = tokenise([tmp_path / "x.tar"], tmp_path / "out", settings_of(model))
     assert (again.finished, again.complete, again.skipped) == (1, False, summary.skipped)
+
+
+def test_utterances_of_one_key_in_a_shard_are_numbered_and_read_back(model, tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for key in ("u", "v", "u"):
+            content = corpora.audio(speech(0.2)[0, 0].numpy())
+            member = tarfile.TarInfo(f"{key}.wav")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    tokenise([tmp_path / "x.tar"], tmp_path / "out", settings_of(model))
+    assert [item["key"] for item in Tokens(tmp_path / "out")] == ["u", "v", "u-2"]
 
 
 def test_a_shard_that_cannot_be_had_fails_alone_and_is_tried_again(model, corpus, tmp_path, monkeypatch):

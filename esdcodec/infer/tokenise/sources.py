@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +13,7 @@ from ...audio import audio_files
 from ...dataset import tar_stream
 from ...dataset.members import AUDIO
 from ...dataset.metadata import DAMAGED
-from ...dataset.shards import ARCHIVES, REMOTE, list_shards
+from ...dataset.shards import ARCHIVES, REMOTE, free_key, list_shards
 from .item import SpeechItem, item_key, metadata_problem, unusable
 from .tables import TABLES, items_of_table
 
@@ -138,12 +138,13 @@ def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[Speech
     Raises:
         ShardBroken: the shard cannot be had now. (What is damaged in one that is here is skipped.)
     """
+    taken: set[str] = set()
     for item in unit.utterances if unit.shard is None else _of_shard(unit.shard):
         problem = item.problem or metadata_problem(item.metadata)
         if problem:
             skipped.append((item.key, problem))
         else:
-            yield item
+            yield replace(item, key=free_key(item.key, taken))  # a shard may have one twice
 
 
 def _of_shard(shard: str) -> Iterator[SpeechItem]:

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dataset.token_shards import SUFFIXES, pyarrow_parquet
+from ...dataset.token_shards import CODES, SUFFIXES, pyarrow_parquet
 
 COLUMNS = ("text", "speaker", "language")  # of the metadata that have a column of their own in Parquet
-ROW_GROUP = 2**20  # codes after which a row group is written
+ROW_GROUP = 2**16  # codes after which a row group is written: it is what is read to get one utterance
 
 
 class ShardWriter(Protocol):
@@ -36,7 +36,7 @@ class TarWriter:
     def write(self, key: str, codes: NDArray[np.uint16], metadata: Mapping[str, Any]) -> None:
         array = io.BytesIO()
         np.save(array, codes)
-        self._add(f"{key}.codes.npy", array.getvalue())
+        self._add(f"{key}.{CODES}", array.getvalue())
         self._add(f"{key}.json", _json(metadata).encode())
 
     def _add(self, name: str, content: bytes) -> None:
@@ -67,7 +67,13 @@ class ParquetWriter:
         self.schema = pyarrow.schema(
             [("key", pyarrow.string()), *codes, *numbers, *known, ("metadata", pyarrow.string())]
         )
-        self.writer = parquet.ParquetWriter(streams[0], self.schema, compression="zstd")
+        self.writer = parquet.ParquetWriter(
+            streams[0],
+            self.schema,
+            compression="zstd",
+            use_dictionary=["speaker", "language"],  # one for the codes of each small row group would be larger
+            column_encoding={f"{name}.list.element": "DELTA_BINARY_PACKED" for name, _ in codes},
+        )
         self.rows: dict[str, list[Any]] = {name: [] for name in self.schema.names}
         self.waiting = 0
 
