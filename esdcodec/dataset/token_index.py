@@ -19,7 +19,7 @@ from .token_shards import CODES, PACKED, PACKED_INDEX, PACKED_METADATA, PARQUET,
 ITEMS = (CODES,)
 BESIDES = {TAR: 128, PACKED: 0, PARQUET: 0}  # bytes of `size` that are no codes, in shards with these first files
 
-Row = tuple[str, int, int, int, int]  # key, offset, size, metadata_offset, metadata_size
+_Row = tuple[str, int, int, int, int]  # key, offset, size, metadata_offset, metadata_size
 
 
 def scan_tokens(shard: str) -> ShardEntries:
@@ -34,7 +34,7 @@ def scan_tokens(shard: str) -> ShardEntries:
     path = Path(shard)
     if path.suffix == TAR:
         return scan_shard(shard, ITEMS)
-    rows: list[Row] = []
+    rows: list[_Row] = []
     broken = []
     size = modified = 0
     try:
@@ -50,7 +50,7 @@ def scan_tokens(shard: str) -> ShardEntries:
     return ShardEntries(shard, size, modified, columns, keys, ["unknown"], Strings.join([""] * len(broken)), broken)
 
 
-def _packed_rows(file: Path) -> Iterator[Row]:
+def _packed_rows(file: Path) -> Iterator[_Row]:
     name = file.name.removesuffix(PACKED)
     first = np.load(file.with_name(name + PACKED_INDEX))
     frame = file.stat().st_size // max(1, int(first[-1]))  # bytes
@@ -61,7 +61,7 @@ def _packed_rows(file: Path) -> Iterator[Row]:
             position += len(line)
 
 
-def _parquet_rows(file: Path) -> Iterator[Row]:
+def _parquet_rows(file: Path) -> Iterator[_Row]:
     with pyarrow_parquet().ParquetFile(file) as parquet:
         n_quantizers = sum(name.startswith("codes_") for name in parquet.schema_arrow.names)
         for group in range(parquet.num_row_groups):
