@@ -128,6 +128,7 @@ def fit_vector_quantizer(quantizer: VectorQuantizer, points: Tensor, iterations:
 
 
 def _set(conv: Any, weight: Tensor, bias: Tensor) -> None:
-    conv.weight_v.copy_(weight[..., None])
-    conv.weight_g.copy_(weight.norm(dim=1)[:, None, None])
+    norm = weight.norm(dim=1, keepdim=True)
+    conv.weight_v.copy_(weight.where(norm > 0, 1.0)[..., None])  # of a channel that is constant only the gain is 0
+    conv.weight_g.copy_(norm[..., None])
     conv.bias.copy_(bias)

@@ -1,8 +1,8 @@
-"""What the latent of a frame says: 160 numbers, measured without a network. The only file that knows which.
+"""What the latent of a frame says: 160 numbers that are measured here, and 64 that a teacher heard (whisper.py).
 
-Two mel spectra of 40 ms, centred on the quarters of the frame, 60 bins each; pitch as a soft position on a scale of 38
-semitones from 62 Hz; and the phase of that pitch at the frame's centre, as cosine and sine. Position and phase shrink
-to zero where nothing is voiced. Loudness is that of the mel spectra.
+The only file that knows which stand where. Two mel spectra of 40 ms, centred on the quarters of the frame, 60 bins
+each; pitch as a soft position on a scale of 38 semitones from 62 Hz; and the phase of that pitch at the frame's centre,
+as cosine and sine. Position and phase shrink to zero where nothing is voiced. Loudness is that of the mel spectra.
 
 The phase is there because the decoder has no state: from the same numbers in every frame it can render only what
 repeats every 40 ms, that is multiples of 25 Hz. A steady voice of any other pitch needs frames that say where in its
@@ -23,33 +23,45 @@ RATE, HOP = 24000, 960
 N_MELS, N_PITCHES = 60, 38
 PITCH = slice(2 * N_MELS, 2 * N_MELS + N_PITCHES)
 PHASE = slice(PITCH.stop, PITCH.stop + 2)
-DIM = PHASE.stop
+DIM = PHASE.stop  # of the analysis
+HEARD = slice(DIM, DIM + 64)
+LATENT_DIM = HEARD.stop
 SEMITONES = 1200 * math.log2(6.2) + 100 * np.arange(N_PITCHES)  # cents above 10 Hz
 
 FIRST_BIN, CENTS_PER_BIN = 1997.3794, 20.0  # of CREPE, above 10 Hz
 
 PAUSE_BELOW = 5.0  # natural logarithms under the loudest frame: quiet speech has a pitch, too
 NOISE_FLOOR = -8.6  # what dither alone has, and a little
+LOW = 110.0  # Hz: a voice that is lower is harder to render, and rarer
 
 # What the stages need to know of it.
-PARTS = {"pitch": PITCH, "phase": PHASE}  # errors of which are shown apart
+PARTS = {"pitch": PITCH, "phase": PHASE, "heard": HEARD}  # errors of which are shown apart
 ACOUSTIC = PHASE  # what the semantic codebook leaves to the acoustic ones: it has better things to say
+SEMANTIC = HEARD  # what the acoustic codebooks leave to it
 WEIGHED_BY_TEACHER = slice(0, PITCH.start)
 
 
 def weights(**parts: float) -> Tensor:
     """Weights of squared errors ``[D, 1]``: 1, and other ones for the named `PARTS`."""
-    weight = torch.ones(DIM, 1)
+    weight = torch.ones(LATENT_DIM, 1)
     for name, value in parts.items():
         weight[PARTS[name]] = value
     return weight
 
 
 def standardisation(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale ``[D]`` by which latents are standardised; zeros of pitch and phase stay zeros."""
+    """Mean and scale ``[160]`` by which the analysis is standardised; zeros of pitch and phase stay zeros."""
     mean, scale = frames.mean(0), 1 / frames.std(0).clip(min=1e-3)
     mean[PITCH.start :], scale[PITCH.start :] = 0, 3
     return mean, scale
+
+
+def is_low(frames: np.ndarray) -> bool:
+    """Whether more than a third of the voiced frames among these ``[L, 160]`` have a pitch below `LOW`."""
+    position = frames[:, PITCH].astype(np.float32)
+    voiced = position.sum(1) > 1.2  # half of what a frame with a sure pitch has
+    low = SEMITONES[position.argmax(1)] < 1200 * math.log2(LOW / 10)
+    return bool((low & voiced).sum() > voiced.sum() / 3)
 
 
 def analysis(waveform: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from analysis import HOP
-from recordings import AUDIO, LENGTHS, Arrays, Augmentation, DataSettings, waveform_of
+from analysis import HOP, is_low
+from recordings import AUDIO, LATENTS, LENGTHS, Arrays, Augmentation, DataSettings, waveform_of
 from torch import Tensor
 
 from esdcodec.audio import Waveform
@@ -19,24 +19,24 @@ from esdcodec.training.settings import ConfigurationError
 
 @dataclass(frozen=True)
 class Frames:
-    """How a kind of values becomes a tensor ``[D, k · L]``: (values - mean) · scale · matrix; integers as they are."""
+    """How a kind of values becomes a tensor ``[D, k · L]``: (values - mean) · scale; integers as they are."""
 
     kind: str
     mean: Any = 0.0  # [D]
     scale: Any = 1.0  # [D]
-    matrix: np.ndarray | None = None  # [D, D]
 
     def __call__(self, values: np.ndarray) -> Tensor:
         if values.dtype.kind == "i":
             return torch.from_numpy(values.T.astype(np.int64))
         values = (values.astype(np.float32) - self.mean) * self.scale
-        return torch.from_numpy(np.ascontiguousarray((values if self.matrix is None else values @ self.matrix).T))
+        return torch.from_numpy(np.ascontiguousarray(values.T))
 
 
 class Segments:
     """Endless batches of segments of recordings, each a function of the seed and its position.
 
-    A recording has as many segments in an epoch as it is long; where they begin is random. A batch holds audio
+    A recording has as many segments in an epoch as it is long, one of a low voice `settings.low_repeats` times as
+    many; where they begin is random. A batch holds audio
     ``[B, 1, T]``, and as `teacher_inputs` the given kinds ``[B, D, k · L]``, k values for each frame.
 
     Args:
@@ -60,11 +60,12 @@ class Segments:
         self.recordings: list[tuple[str, int, int]] = []  # file, first frame, frames
         n_segments = []
         for name in arrays.names:
-            lengths = arrays.read(LENGTHS, name)
+            lengths, latents = arrays.read(LENGTHS, name), arrays.read(LATENTS, name)
             for first, length in zip(lengths.cumsum() - lengths, lengths):
                 if length >= n_frames:
                     self.recordings.append((name, int(first), int(length)))
-                    n_segments.append(max(1, round(length / n_frames)))
+                    repeats = settings.low_repeats if is_low(latents[first : first + length]) else 1
+                    n_segments.append(repeats * max(1, round(length / n_frames)))
         if not n_segments:
             raise ConfigurationError(f"no {arrays.split} recording is as long as a segment, {n_frames} frames")
         self.ends = np.cumsum(n_segments)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from analysis import ACOUSTIC, PARTS, weights
+from analysis import ACOUSTIC, PARTS, SEMANTIC, weights
 from data import Frames
 from recordings import AUDIO, Augmentation, waveform_of
-from stage import Job, Stage, latent_frames, noise_like
+from stage import TARGETS, Job, Stage, noise_like
 from torch import Tensor, nn
 
 from esdcodec import ESDCodec
@@ -27,7 +26,8 @@ class EncoderStage(Stage):
     name, terms, score = "encoder", ("latent",), "error"
 
     def build(self) -> None:
-        self.weights = weights(pitch=2.0, phase=4.0).to(self.device)  # slow to learn, and few of the numbers
+        # pitch and phase are slow to learn and few of the numbers; most of what is heard nobody can tell from a second
+        self.weights = weights(pitch=2.0, phase=4.0, heard=0.1).to(self.device)
         with torch.no_grad():
             deviation = self.codec.encode_latent(self.held_out.audio).std((0, 2)).mean()
             self.codec.encoder[-1].weight_g.mul_(0.5 / deviation)
@@ -46,7 +46,7 @@ class EncoderStage(Stage):
         return {"latent": (self.weights * (told - batch.teacher_inputs["latent"]).square()).mean()}
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """The squared error, and the shares of the variance of pitch and phase that are lost."""
+        """The squared error, and the shares of the variance that are lost of each of the `PARTS`."""
         latent = batch.teacher_inputs["latent"]
         error = (self.encode(batch.audio) - latent).square()
         lost = {name: error[:, part].mean() / latent[:, part].var((0, 2)).mean() for name, part in PARTS.items()}
@@ -78,12 +78,13 @@ class QuantizerStage(Stage):
     def build(self) -> None:
         self.semantic, self.acoustic = self.codec.semantic_quantizer, self.codec.acoustic_quantizer
         self.last = nn.Sequential(*list(self.codec.encoder)[-LAST:])
-        self.weights = weights(phase=2.0).to(self.device)
+        self.weights = weights(phase=2.0, heard=0.1).to(self.device)
+        self.acoustic_weights = weights(phase=2.0, heard=0.0).to(self.device)
         self.learn("quantizers", nn.ModuleList([self.semantic, self.codec.semantic_decoder, self.acoustic]))
         self.learn("encoder", self.last)
 
     def frames(self) -> Mapping[str, Frames]:
-        return {"early": Frames(EARLY), "latent": latent_frames(self.job.train, self.job.folder)}
+        return {"early": Frames(EARLY), "latent": Frames(TARGETS)}
 
     def tell(self, batch: Batch) -> Tensor:
         """The encoder's latent ``[B, D, L]``, without the margin at both ends."""
@@ -103,7 +104,12 @@ class QuantizerStage(Stage):
         elif step == options["acoustic_start"]:
             spread_entries(self.codec, points_of(told("spread_batches")), self.numbers(step, 1))
             latent = told("fit_batches")
-            fit_residual_quantizer(self.acoustic, latent - self.codec.decode_semantic(self.semantic(latent).latent))
+            residual = latent - self.codec.decode_semantic(self.semantic(latent).latent)
+            residual[:, SEMANTIC] = 0
+            fit_residual_quantizer(self.acoustic, residual)
+            for quantizer in self.acoustic.quantizers:  # components of what does not vary are tiny, not zero
+                quantizer.in_proj.weight_v[:, SEMANTIC] = 0
+                quantizer.out_proj.weight_g[SEMANTIC], quantizer.out_proj.bias[SEMANTIC] = 0, 0
         elif options["acoustic_start"] < step < options["renew_until"] and step % options["renew_every"] == 0:
             renew_entries(self.codec, told("renew_batches"), self.numbers(step, 1))
 
@@ -116,28 +122,31 @@ class QuantizerStage(Stage):
         semantic = self.semantic(noisy)
         semantic_latent = self.codec.decode_semantic(semantic.latent)
         terms = {
-            "latent": self.error(latent, expected),
-            "semantic_latent": self.error(semantic_latent, expected),
+            "latent": _error(latent, expected, self.weights),
+            "semantic_latent": _error(semantic_latent, expected, self.weights),
             "semantic_codebook": semantic.codebook_loss,
             "semantic_commitment": semantic.commitment_loss,
         }
         if with_acoustic:
             acoustic = self.acoustic(noisy - semantic_latent, self.draw_quantizers(len(latent), random) - 1)
             terms |= {
-                "quantized_latent": self.error(semantic_latent + acoustic.latent, expected),
+                "quantized_latent": _error(semantic_latent + acoustic.latent, expected, self.acoustic_weights),
                 "acoustic_codebook": acoustic.codebook_loss,
                 "acoustic_commitment": acoustic.commitment_loss,
             }
         return terms
 
     def backward(self, batch: Batch, step: int, position: int) -> dict[str, Tensor]:
+        """The codebooks leave to each other what they shall: no gradient moves those weights from zero."""
         scalars = super().backward(batch, step, position)
         self.semantic.projection.weight.grad[ACOUSTIC] = 0
         self.semantic.projection.bias.grad[ACOUSTIC] = 0
+        if step >= self.settings.options["acoustic_start"]:
+            for quantizer in self.acoustic.quantizers:
+                if quantizer.in_proj.weight_v.grad is not None:  # None: no item had so many codebooks
+                    quantizer.in_proj.weight_v.grad[:, SEMANTIC] = 0
+                    quantizer.out_proj.weight_g.grad[SEMANTIC], quantizer.out_proj.bias.grad[SEMANTIC] = 0, 0
         return scalars
-
-    def error(self, estimate: Tensor, expected: Tensor) -> Tensor:
-        return (self.weights * (estimate - expected).square()).mean()
 
     def draw_quantizers(self, batch_size: int, random: torch.Generator) -> Tensor:
         """Codebooks of each item: 3 for a third of them, 2 for an eighth, any number for the others."""
@@ -151,8 +160,10 @@ class QuantizerStage(Stage):
         latent, expected = self.tell(batch), batch.teacher_inputs["latent"][..., MARGIN:-MARGIN]
         n_codebooks = self.codec.n_codebooks
         decoded = {n: self.codec.dequantize(self.codec.quantize(latent, n)) for n in sorted({1, 3, n_codebooks})}
-        errors = {f"error_{n}": F.mse_loss(each, expected) for n, each in decoded.items()}
-        return {"error_unquantized": F.mse_loss(latent, expected), **errors, "error": errors["error_3"]}
+        errors = {f"error_{n}": _error(each, expected, self.acoustic_weights) for n, each in decoded.items()}
+        heard = (decoded[1] - expected)[:, SEMANTIC].square().mean() / expected[:, SEMANTIC].var((0, 2)).mean()
+        unquantized = _error(latent, expected, self.acoustic_weights)
+        return {"error_unquantized": unquantized, **errors, "not_heard": heard, "error": errors["error_3"]}
 
     def conclude(self, folder: object) -> None:
         def code(early: Tensor) -> Tensor:
@@ -160,6 +171,10 @@ class QuantizerStage(Stage):
 
         for arrays in (self.job.train, self.job.validation):
             arrays.convert(EARLY, CODES, _by_frames(code, self.job, lambda early: early.T.astype(np.float32)))
+
+
+def _error(estimate: Tensor, expected: Tensor, weights: Tensor) -> Tensor:
+    return (weights * (estimate - expected).square()).mean()
 
 
 def _by_frames(

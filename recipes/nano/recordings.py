@@ -33,11 +33,14 @@ class DataSettings:
     dither: float  # standard deviation of the noise that is added to audio
     new_voices: int  # copies of the training recordings in voices that nobody has
     damaged_share: float  # of the segments that the encoder hears: noise, rooms, lossy formats
+    low_repeats: int  # segments are drawn so many times more often from voices that are low
 
     def __post_init__(self) -> None:
         for name in ("dither", "new_voices"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name}={getattr(self, name)} must not be negative")
+        if self.low_repeats < 1:
+            raise ConfigurationError(f"low_repeats={self.low_repeats} must be at least 1")
         for name in ("damaged_share", "max_broken_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)} must be from 0 to 1")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from analysis import DIM, HOP, RATE
+from analysis import HOP, LATENT_DIM, RATE
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from recordings import DataSettings
@@ -78,9 +78,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         codec = without_weights(ESDCodec, self.model.codec, "model.codec")
-        if (codec.config["latent_dim"], codec.hop_length, codec.sample_rate) != (DIM, HOP, RATE):
+        if (codec.config["latent_dim"], codec.hop_length, codec.sample_rate) != (LATENT_DIM, HOP, RATE):
             raise ConfigurationError(
-                f"model.codec must have a latent_dim of {DIM}, and frames of {HOP} samples at {RATE} Hz"
+                f"model.codec must have a latent_dim of {LATENT_DIM}, and frames of {HOP} samples at {RATE} Hz"
             )
         without_weights(Discriminator, self.discriminators["below"], "discriminator_below")
         without_weights(Discriminator, self.discriminators["whole"], "model.discriminator")

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from analysis import standardisation
 from data import Frames, Segments
-from recordings import LATENTS, Arrays, Augmentation, DataSettings
+from recordings import Arrays, Augmentation, DataSettings
 from settings import StageSettings
 from torch import Tensor, nn
 
@@ -20,6 +19,8 @@ from esdcodec.dataset.batch import Batch
 from esdcodec.training.objective import weighted_sum
 from esdcodec.training.optimizer import Learner
 from esdcodec.training.task import Task, Validation
+
+TARGETS = "teacher/latents"  # of all stages but the teacher's, which makes them
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Stage(Task):
 
     def frames(self) -> Mapping[str, Frames]:
         """What is read besides the audio."""
-        return {"latent": latent_frames(self.job.train, self.job.folder)}
+        return {"latent": Frames(TARGETS)}
 
     def losses(self, batch: Batch, step: int, random: torch.Generator) -> dict[str, Tensor]:
         """Terms of the loss, by the names of `settings.loss_weights`."""
@@ -144,12 +145,6 @@ class Stage(Task):
         """Random numbers that depend on the seed, the stage and a position alone: a resumed run draws the same."""
         state = np.random.SeedSequence([*self.seed, *position]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def latent_frames(train: Arrays, folder: Path | None) -> Frames:
-    """Standardised latents, in the language that the teacher stage left in `folder`; None: as they are."""
-    mean, scale = standardisation(train.sample(LATENTS))
-    return Frames(LATENTS, mean, scale, None if folder is None else np.load(folder / "teacher/language.npy"))
 
 
 def noise_like(tensor: Tensor, random: torch.Generator) -> Tensor:

@@ -1,9 +1,11 @@
-"""What a speech recogniser hears of the latents, and so what the quantizers shall take care of.
+"""What a speech recogniser hears, and so what the latents are and what the quantizers shall take care of.
 
 Quantizers make a squared error small, which counts alike whatever it does to the speech. The teacher, the encoder of a
-Whisper tiny (Radford et al. 2022, arXiv:2212.04356), tells directions apart: a small network learns to predict its
-features from the latents, and its Jacobian says how far each direction of a latent moves them. The mel spectra are
-then told with those directions enlarged: half of the weight is that of the teacher, half is left to all alike.
+Whisper tiny (Radford et al. 2022, arXiv:2212.04356), tells directions apart, in two ways. A small network learns to
+predict its features from the analysis, and its Jacobian says how far each direction moves them: the mel spectra are
+told with those directions enlarged, half of the weight is that of the teacher, half is left to all alike. And the
+principal components of its features are a part of the latent, so that the semantic codebook is searched by words and
+by sound.
 """
 
 from collections.abc import Mapping
@@ -12,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from analysis import DIM, HOP, RATE, WEIGHED_BY_TEACHER
+from analysis import DIM, HEARD, HOP, RATE, WEIGHED_BY_TEACHER, standardisation
 from data import Frames
-from recordings import AUDIO, waveform_of
-from stage import Job, Stage, latent_frames, noise_like
+from recordings import AUDIO, LATENTS, waveform_of
+from stage import TARGETS, Job, Stage, noise_like
 from torch import Tensor, nn
 
 from esdcodec.audio import Waveform, resample
@@ -25,7 +27,7 @@ from esdcodec.evaluation.words import recogniser_folder
 N_FEATURES = 2 * 384  # two of the teacher's frames for each of the codec's
 LONGEST = 600  # frames that it hears at once
 FEATURES = "teacher/features"
-LANGUAGE = "teacher/language.npy"  # what `language` gives
+HEARD_SHARE = 2.0  # variance of what is heard, of that of the mel spectra; an encoder can tell half of it
 MARGIN = 8  # frames at both ends of a segment of which the listener does not see all that it could
 
 
@@ -69,7 +71,7 @@ def sensitivity(listener: nn.Module, latent: Tensor, random: torch.Generator) ->
 
 
 def language(sensitivity: Tensor) -> Tensor:
-    """The symmetric matrix ``[D, D]`` that latents are multiplied by: pitch and phase stay as they are."""
+    """The symmetric matrix ``[D, D]`` that the analysis is multiplied by: pitch and phase stay as they are."""
     mels = WEIGHED_BY_TEACHER
     heard = sensitivity[mels, mels].double().cpu()
     weights = (torch.eye(len(heard)) + heard / heard.diag().mean()) / 2
@@ -79,8 +81,23 @@ def language(sensitivity: Tensor) -> Tensor:
     return matrix
 
 
+def components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ``[768]`` and matrix ``[768, 64]``: (features - mean) · matrix is what the latents hold of `features`.
+
+    Principal components of features of unit variance, the largest first; together they have `HEARD_SHARE` of the
+    variance of the mel spectra.
+    """
+    mean, scale = features.mean(0), 1 / features.std(0).clip(min=1e-3)
+    standard = ((features - mean) * scale).astype(np.float64)
+    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    vectors *= np.sign(vectors[np.abs(vectors).argmax(0), range(N_FEATURES)])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    n, variance = HEARD.stop - HEARD.start, HEARD_SHARE * (WEIGHED_BY_TEACHER.stop - WEIGHED_BY_TEACHER.start)
+    return mean, (scale[:, None] * vectors[:, :n] * np.sqrt(variance / values[:n].sum())).astype(np.float32)
+
+
 class TeacherStage(Stage):
-    """Learns what Whisper hears of the latents; leaves the `language` in which they are told from here on."""
+    """Learns what Whisper hears of the analysis; leaves the latents that all other stages learn from."""
 
     learns = ("listener",)
     name, terms, score = "teacher", ("features",), "not_heard"
@@ -104,7 +121,7 @@ class TeacherStage(Stage):
     def frames(self) -> Mapping[str, Frames]:
         some = self.job.train.sample(FEATURES)
         return {
-            "latent": latent_frames(self.job.train, None),
+            "latent": Frames(LATENTS, *standardisation(self.job.train.sample(LATENTS))),
             "features": Frames(FEATURES, some.mean(0), 1 / some.std(0).clip(min=1e-3)),
         }
 
@@ -124,5 +141,11 @@ class TeacherStage(Stage):
         random = self.numbers(0, 1)
         batches = (self.data[i * self.settings.batch_size].to(self.device) for i in range(60))
         heard = [sensitivity(self.listener, batch.teacher_inputs["latent"], random) for batch in batches]
-        with open(folder / Path(LANGUAGE).name, "wb") as file:
-            np.save(file, language(torch.stack(heard).mean(0)).numpy())
+        told = language(torch.stack(heard).mean(0)).numpy()
+        mean, scale = standardisation(self.job.train.sample(LATENTS))
+        features_mean, matrix = components(self.job.train.sample(FEATURES))
+        for arrays in (self.job.train, self.job.validation):
+            for name in arrays.names:
+                analysed = (arrays.read(LATENTS, name).astype(np.float32) - mean) * scale @ told
+                features = (arrays.read(FEATURES, name).astype(np.float32) - features_mean) @ matrix
+                arrays.write(TARGETS, name, np.concatenate([analysed, features], axis=1).astype(np.float16))

@@ -104,10 +104,21 @@ class TestRun:
             weights["upper"]["decoder.stages.0.upsample.bias"], weights["lower"]["decoder.stages.0.upsample.bias"]
         )
 
-    def test_the_semantic_codebook_leaves_the_phase_to_the_others(self, trained):
+    def test_the_codebooks_leave_to_each_other_what_they_shall(self, trained, recipe):
+        import analysis
+
         weights = load_file(trained / "codec/model.safetensors")
-        assert not weights["semantic_quantizer.projection.weight"][-2:].any()
-        assert weights["semantic_quantizer.projection.weight"][:-2].abs().sum(1).all()
+        says = weights["semantic_quantizer.projection.weight"].abs().sum(1) > 0
+        assert says.nonzero()[:, 0].tolist() == [*range(analysis.PHASE.start), *range(*analysis.HEARD.indices(224))]
+        codec = esdcodec.load(trained / "codec", device="cpu")
+        latent = codec.acoustic_quantizer(torch.randn(1, 224, 50), torch.tensor([3])).latent
+        assert (latent.abs().sum((0, 2)) > 0).nonzero()[:, 0].tolist() == list(range(analysis.DIM))
+
+    def test_the_condition_network_does_not_listen_to_the_teacher(self, trained, recipe):
+        import analysis
+
+        weights = load_file(trained / "codec/model.safetensors")
+        assert not weights["condition_network.conv_in.weight"][:, analysis.HEARD].any()
 
     def test_all_says_that_it_is_finished(self, trained):
         for name in ("analysis", *STAGES):
@@ -172,7 +183,7 @@ def recipe():
         ("stages.lower.loss_weights.mell=1", "stages.lower.loss_weights must name mel, phase"),
         ("stages.encoder.options.warm_up=1", "stages.encoder.options must name nothing, not warm_up"),
         ("stages.lower.networks.below.lr=-1", "stages.lower.networks.below.lr=-1.0 must be positive"),
-        ("model.codec.latent_dim=80", "model.codec must have a latent_dim of 160"),
+        ("model.codec.latent_dim=80", "model.codec must have a latent_dim of 224"),
         ("model.codec.acoustic_codebooks=-1", "model.codec: "),
         ("model.discriminator.period=[2]", "model.discriminator.period is no setting: did you mean"),
         ("data.damaged_share=2", "data.damaged_share=2.0 must be from 0 to 1"),
@@ -193,6 +204,7 @@ LENGTHS = [30, 3, 20]  # frames of the recordings in each shard
 def segments(recipe, tmp_path):
     """Makes batches of recordings in which every sample says which frame it is of."""
     import recordings
+    from analysis import DIM, PITCH
     from data import Frames, Segments
 
     arrays = recordings.Arrays(tmp_path, "train", ["a", "b"])
@@ -200,14 +212,19 @@ def segments(recipe, tmp_path):
         index = np.arange(sum(LENGTHS), dtype=np.int16) + 100 * i
         arrays.write(recordings.AUDIO, name, np.repeat(index, 960))
         arrays.write(recordings.LENGTHS, name, np.array(LENGTHS))
+        latents = np.zeros((sum(LENGTHS), DIM), np.float16)
+        latents[:30, PITCH.start] = 2.0  # 62 Hz
+        arrays.write(recordings.LATENTS, name, latents)
         arrays.write("made/frame", name, index[:, None])
         arrays.write("made/half", name, np.repeat(index, 2)[:, None])
 
     def make(damage=None, **settings):
         data = recordings.DataSettings(
-            **{"filters": Filters(), "max_broken_share": 0.0, "dither": 0.0, "new_voices": 0, "damaged_share": 0.5}
-            | settings
-        )
+            **{
+                "filters": Filters(), "max_broken_share": 0.0, "dither": 0.0, "new_voices": 0, "damaged_share": 0.5,
+                "low_repeats": 1,
+            } | settings
+        )  # fmt: skip
         frames = {"frame": Frames("made/frame"), "half": Frames("made/half")}
         return Segments(arrays, frames, data, n_frames=10, batch_size=4, seed=[1], damage=damage)
 
@@ -228,6 +245,12 @@ class TestSegments:
         assert sum(first < 30 for first in firsts) == 2 * 6
         assert all(first <= 20 or first >= 33 for first in firsts)
 
+    def test_low_voices_are_drawn_more_often(self, segments):
+        made = segments(low_repeats=3)
+        assert made.epoch_size == 2 * (3 * 3 + 2)
+        firsts = [int(key.split("/")[1]) for p in range(0, 44, 4) for key in made[p].keys]
+        assert sum(first < 30 for first in firsts) == 2 * 2 * 9
+
     def test_a_batch_is_that_of_its_position(self, segments):
         third = list(islice(segments(dither=0.1).batches(0), 3))[2]
         again = next(segments(dither=0.1).batches(8))
@@ -245,7 +268,9 @@ class TestSegments:
 def test_new_voices_are_measured_as_they_are(recipe, data, tmp_path):
     from recordings import LENGTHS, DataSettings, read_shards
 
-    settings = DataSettings(filters=Filters(), max_broken_share=0.0, dither=0.0, new_voices=1, damaged_share=0.0)
+    settings = DataSettings(
+        filters=Filters(), max_broken_share=0.0, dither=0.0, new_voices=1, damaged_share=0.0, low_repeats=1
+    )
     arrays = read_shards(
         tmp_path, "validation", data / "validation.list", settings, lambda w, random: w[: len(w) // 2], 0
     )
