@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import weights
 from .audio import resample
+from .bundled import with_version
 from .model_codec.checks import (
     Audio,
     check_audio,
@@ -45,8 +46,9 @@ def load(
     """Load a trained codec, in evaluation mode.
 
     Args:
-        source: a bundled name (`25hz_nano`), a published name (`25hz_v1`, from the Hugging Face Hub, cached), a folder
-            (`config.json` and `model.safetensors`, or the published weights), a file, or a Hub id (`owner/name`).
+        source: a bundled name (`25hz_nano`, which stands for its newest version), a published name (`25hz_v1`, from the
+            Hugging Face Hub, cached), a folder (`config.json` and `model.safetensors`, or the published weights), a
+            file, or a Hub id (`owner/name`).
         device: where to put it. Default: CUDA, MPS or CPU, the first there is.
         dtype: of the convolutions, for example `torch.bfloat16`; the quantizers stay in float32. `"auto"` is bfloat16
             where that is faster: on GPUs that have it, and on CPUs where a short measurement finds it
@@ -61,7 +63,7 @@ def load(
     with torch.inference_mode(False), torch.device("cpu"):  # whatever the caller has set
         codec = _build(weights.read(source, revision)).eval()
         dtype = fastest_dtype(device) if dtype == "auto" else dtype or torch.float32
-        codec.name = str(source) if weights.is_named(source) else Path(source).name
+        codec.name = with_version(str(source)) if weights.is_named(source) else Path(source).name
         fingerprint = None if dtype == torch.float32 else codec.fingerprint
         codec.to(device=device, dtype=dtype)
         if fingerprint is not None:

@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import auto_classes, published
+from . import auto_classes, bundled, published
 from .errors import ESDCodecError
 
-BUNDLED = {"25hz_nano": Path(__file__).parent / "assets" / "25hz_nano"}
+BUNDLED = {name: bundled.FOLDERS[version] for name, version in bundled.NEWEST.items()} | bundled.FOLDERS
 PUBLISHED = {"25hz_v1": published.REPOSITORY}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _MODEL_TYPE = "esdcodec"
@@ -98,6 +98,8 @@ def _locate(source: str | Path, revision: str | None) -> tuple[Path | None, Path
         return None, _download(PUBLISHED[name], published.WEIGHTS, revision)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix not in _FILE_SUFFIXES:
         return _on_hub(name, revision)
+    if advice := bundled.how_to_get(name):
+        raise ModelNotFoundError(advice)
     raise ModelNotFoundError(
         f"{name!r} is no model: give a name ({', '.join([*BUNDLED, *PUBLISHED])}), an existing folder or file, or a "
         "Hub id like 'owner/name'"

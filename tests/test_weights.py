@@ -1,13 +1,14 @@
 """Every way to load a codec, and every way in which it can fail."""
 
 import json
+import re
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import esdcodec
-from esdcodec import ESDCodec, published
+from esdcodec import ESDCodec, bundled, published
 from esdcodec.codec import load
 from esdcodec.pretrained import push
 from esdcodec.weights import BUNDLED, ModelNotFoundError, WeightsError
@@ -33,6 +34,29 @@ class TestBundled:
         assert not codec.training
         assert codec.bitrate(3) == 850
         assert codec.decode(codec.encode(speech(0.5))).shape == (1, 1, 12480)
+
+    def test_a_name_stands_for_its_newest_version(self):
+        newest = bundled.NEWEST["25hz_nano"]
+        assert load("25hz_nano", device="cpu").name == load(newest, device="cpu").name == newest
+
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            ("25hz_nano_v99", "bundled with a newer esdcodec: `pip install --upgrade esdcodec`"),
+            (f"{bundled.NEWEST['25hz_nano']}1", "bundled with a newer esdcodec"),
+            ("25hz_nano_v", "is no model"),
+            ("25hz_nano_v1.0", "is no model"),
+        ],
+    )
+    def test_another_version_is_refused_with_the_way_to_get_it(self, name, advice):
+        with pytest.raises(ModelNotFoundError, match=re.escape(advice)):
+            load(name, device="cpu")
+
+    def test_an_earlier_version_is_refused_with_the_way_to_get_it(self, monkeypatch):
+        monkeypatch.setattr(bundled, "NEWEST", {"25hz_nano": "25hz_nano_v3"})
+        monkeypatch.setattr(bundled, "EARLIER", {"25hz_nano_v2": "`pip install 'esdcodec==0.4'` has it"})
+        with pytest.raises(ModelNotFoundError, match="25hz_nano_v2 was bundled before 25hz_nano_v3; `pip install"):
+            load("25hz_nano_v2", device="cpu")
 
     def test_is_small_enough_for_the_wheel(self):
         assert sum(f.stat().st_size for f in BUNDLED["25hz_nano"].iterdir()) <= 15e6

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundled import how_to_get
 from ..errors import ESDCodecError
 
 Codes = NDArray[np.int64]  # [n, L]
@@ -121,9 +122,10 @@ class Header:
             WrongModel: the codes are not of the model with this fingerprint.
         """
         if self.fingerprint != fingerprint[:8]:
+            advice = how_to_get(self.model) or "give that model, and that version of it"
             raise WrongModel(
                 f"these codes are of the model {self.model!r} (fingerprint {self.fingerprint.hex()}), not of {name!r} "
-                f"({fingerprint[:8].hex()}): give that model, and that version of it"
+                f"({fingerprint[:8].hex()}): {advice}"
             )
 
     def check_sizes(self, sample_rate: int, hop_length: int, codebook_sizes: Sequence[int]) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..bundled import NEWEST
 from ..codec import ESDCodec, load
-from ..weights import BUNDLED, PUBLISHED
+from ..weights import PUBLISHED
 
 
 def get_model(model_id: str = "25hz_v1", path: str | Path | None = None) -> ESDCodec:
@@ -17,7 +18,7 @@ def get_model(model_id: str = "25hz_v1", path: str | Path | None = None) -> ESDC
         ValueError: there is no such model id.
         ModelNotFoundError, WeightsError: as `esdcodec.load`.
     """
-    known = [*BUNDLED, *PUBLISHED]
+    known = [*NEWEST, *PUBLISHED]
     if model_id not in known:
         raise ValueError(
             f"model_id={model_id!r} is none of {', '.join(known)}; `esdcodec.load` takes folders and Hub ids"

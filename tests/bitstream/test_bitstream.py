@@ -197,6 +197,10 @@ class TestDamage:
         with pytest.raises(WrongModel, match=r"'25hz_nano' .*0101.* not of 'mine' .*0202"):
             HEADER.check_model("mine", b"\x02" * 32)
 
+    def test_codes_of_another_version_of_a_bundled_model_say_how_to_get_it(self):
+        with pytest.raises(WrongModel, match=r"'25hz_nano_v99' .*pip install --upgrade esdcodec"):
+            replace(HEADER, model="25hz_nano_v99").check_model("mine", b"\x02" * 32)
+
     def test_other_files_and_versions(self):
         with pytest.raises(BitstreamError, match=r"no \.esd file"):
             read_header(io.BytesIO(b"RIFF....WAVE"))
