@@ -2,11 +2,12 @@
 
     python recipes/nano/train.py DATA --output RUN [KEY=VALUE ...]
 
-DATA holds `train.list` and `validation.list`, lists of shards, as the recipes that make data write them. All settings
+DATA holds `train.list` and `validation.list`, lists of shards, as the recipes that make data write them, and perhaps
+`test`, the test sets of recipes/speech_data, on which the model is scored in the end (table.py). All settings
 are in nano.yaml beside this file; `KEY=VALUE` changes one, such as `stages.encoder.steps=1000`. Stopped or killed, the
 same command goes on exactly where it was; stages that are finished are skipped.
 
-Written below RUN: `codec`, the model; for each stage its checkpoints, curves, `status.json` and what it hands on
+Written below RUN: `codec`, the model; `scores/table.md`; for each stage its checkpoints, curves, `status.json` and what it hands on
 (`export`). Needs `pip install "esdcodec[train,eval]"` (torchcrepe, faster-whisper).
 """
 
@@ -21,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import table
 from analysis import HOP, RATE
 from audio_stages import ConditionStage, DecoderStage, LowerStage, UpperStage
 from latent_stages import EncoderStage, QuantizerStage
@@ -196,6 +198,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         train(args.data, args.output, read_settings(args.settings))
+        if (args.data / "test").is_dir():
+            return table.main(
+                [str(args.data / "test"), f"--model={args.output}/codec", f"--output={args.output}/scores"]
+            )
     except (TooMuchIsBroken, FloatingPointError) as error:
         log.error("%s", error)
         return 1
