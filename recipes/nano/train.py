@@ -7,8 +7,8 @@ DATA holds `train.list` and `validation.list`, lists of shards, as the recipes t
 are in nano.yaml beside this file; `KEY=VALUE` changes one, such as `stages.encoder.steps=1000`. Stopped or killed, the
 same command goes on exactly where it was; stages that are finished are skipped.
 
-Written below RUN: `codec`, the model; `scores/table.md`; for each stage its checkpoints, curves, `status.json` and what it hands on
-(`export`). Needs `pip install "esdcodec[train,eval]"` (torchcrepe, faster-whisper).
+Written below RUN: `codec`, the model; `scores/table.md`; for each stage its checkpoints, curves, `status.json` and what
+it hands on (`export`). Needs `pip install "esdcodec[train,eval]"` (torchcrepe, faster-whisper).
 """
 
 import argparse

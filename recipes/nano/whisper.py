@@ -4,8 +4,9 @@ Quantizers make a squared error small, which counts alike whatever it does to th
 Whisper tiny (Radford et al. 2022, arXiv:2212.04356), tells directions apart, in two ways. A small network learns to
 predict its features from the analysis, and its Jacobian says how far each direction moves them: the mel spectra are
 told with those directions enlarged, half of the weight is that of the teacher, half is left to all alike. And the
-principal components of its features are a part of the latent, so that the semantic codebook is searched by words and
-by sound.
+principal components of what that network predicts are a part of the latent, so that the semantic codebook is searched
+by words and by sound. (Of the features themselves an encoder that hears a third of a second can tell no more than that
+prediction, and would learn it from noise.)
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from analysis import DIM, HEARD, HOP, RATE, WEIGHED_BY_TEACHER, standardisation
 from data import Frames
-from recordings import AUDIO, LATENTS, waveform_of
+from recordings import AUDIO, LATENTS, LENGTHS, Arrays, waveform_of
 from stage import TARGETS, Job, Stage, noise_like
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from esdcodec.evaluation.words import recogniser_folder
 N_FEATURES = 2 * 384  # two of the teacher's frames for each of the codec's
 LONGEST = 600  # frames that it hears at once
 FEATURES = "teacher/features"
-HEARD_SHARE = 2.0  # variance of what is heard, of that of the mel spectra; an encoder can tell half of it
+HEARD_SHARE = 1.0  # variance of what is heard, of that of the mel spectra
 MARGIN = 8  # frames at both ends of a segment of which the listener does not see all that it could
 
 
@@ -84,16 +85,15 @@ def language(sensitivity: Tensor) -> Tensor:
 def components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean ``[768]`` and matrix ``[768, 64]``: (features - mean) · matrix is what the latents hold of `features`.
 
-    Principal components of features of unit variance, the largest first; together they have `HEARD_SHARE` of the
-    variance of the mel spectra.
+    The largest principal components; together they have `HEARD_SHARE` of the variance of the mel spectra.
     """
-    mean, scale = features.mean(0), 1 / features.std(0).clip(min=1e-3)
-    standard = ((features - mean) * scale).astype(np.float64)
-    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    mean = features.mean(0)
+    centred = (features - mean).astype(np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
     vectors *= np.sign(vectors[np.abs(vectors).argmax(0), range(N_FEATURES)])
     values, vectors = values[::-1], vectors[:, ::-1]
     n, variance = HEARD.stop - HEARD.start, HEARD_SHARE * (WEIGHED_BY_TEACHER.stop - WEIGHED_BY_TEACHER.start)
-    return mean, (scale[:, None] * vectors[:, :n] * np.sqrt(variance / values[:n].sum())).astype(np.float32)
+    return mean, (vectors[:, :n] * np.sqrt(variance / values[:n].sum())).astype(np.float32)
 
 
 class TeacherStage(Stage):
@@ -120,8 +120,9 @@ class TeacherStage(Stage):
 
     def frames(self) -> Mapping[str, Frames]:
         some = self.job.train.sample(FEATURES)
+        self.analysed = Frames(LATENTS, *standardisation(self.job.train.sample(LATENTS)))
         return {
-            "latent": Frames(LATENTS, *standardisation(self.job.train.sample(LATENTS))),
+            "latent": self.analysed,
             "features": Frames(FEATURES, some.mean(0), 1 / some.std(0).clip(min=1e-3)),
         }
 
@@ -142,10 +143,19 @@ class TeacherStage(Stage):
         batches = (self.data[i * self.settings.batch_size].to(self.device) for i in range(60))
         heard = [sensitivity(self.listener, batch.teacher_inputs["latent"], random) for batch in batches]
         told = language(torch.stack(heard).mean(0)).numpy()
-        mean, scale = standardisation(self.job.train.sample(LATENTS))
-        features_mean, matrix = components(self.job.train.sample(FEATURES))
+        mean, matrix = components(
+            np.concatenate([self.hear(self.job.train, name)[1][::7] for name in self.job.train.names])
+        )
         for arrays in (self.job.train, self.job.validation):
             for name in arrays.names:
-                analysed = (arrays.read(LATENTS, name).astype(np.float32) - mean) * scale @ told
-                features = (arrays.read(FEATURES, name).astype(np.float32) - features_mean) @ matrix
-                arrays.write(TARGETS, name, np.concatenate([analysed, features], axis=1).astype(np.float16))
+                analysed, features = self.hear(arrays, name)
+                latents = np.concatenate([analysed @ told, (features - mean) @ matrix], axis=1)
+                arrays.write(TARGETS, name, latents.astype(np.float16))
+
+    @torch.no_grad()
+    def hear(self, arrays: Arrays, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The standardised analysis of a shard's recordings, and the features that are predicted from it."""
+        analysed = self.analysed(arrays.read(LATENTS, name))  # [160, L]
+        ends = arrays.read(LENGTHS, name).cumsum()[:-1].tolist()
+        features = [self.listener(each[None].to(self.device))[0] for each in analysed.tensor_split(ends, dim=1)]
+        return analysed.T.numpy(), torch.cat(features, dim=1).T.cpu().numpy()
