@@ -54,16 +54,16 @@ def main() -> None:
             if done:
                 break
         started = time.time()
-        result = subprocess.run(encode, check=False, capture_output=True, text=True)
-        print(f"then done in {time.time() - started:.0f} s, exit code {result.returncode}")
-        print(result.stdout + result.stderr)
+        encoded = subprocess.run(encode, check=False, capture_output=True, text=True)
+        print(f"then done in {time.time() - started:.0f} s, exit code {encoded.returncode}")
+        print(encoded.stdout + encoded.stderr)
         coded = sorted((work / "coded").rglob("*.esd"))
         left = [p for p in (work / "coded").rglob("*") if p.is_file() and p.suffix != ".esd"]
         print(f"{len(coded)} coded files of {len(files)}, {len(left)} other files")
 
         decode = [*ESDCODEC, "decode", str(work / "coded"), "-o", str(work / "decoded"), "--jobs", str(args.jobs)]
-        result = subprocess.run([*decode, "--device", "cpu"], check=False, capture_output=True, text=True)
-        print(f"decoded, exit code {result.returncode}\n{result.stdout}{result.stderr}")
+        decoded_all = subprocess.run([*decode, "--device", "cpu"], check=False, capture_output=True, text=True)
+        print(f"decoded, exit code {decoded_all.returncode}\n{decoded_all.stdout}{decoded_all.stderr}")
 
         codec = esdcodec.load(device="cpu")
         wrong = different_codes = n_codes = 0
@@ -83,6 +83,8 @@ def main() -> None:
             difference = max(difference, float(np.abs(decoded[: len(expected)] - expected).max()))
         print(f"{wrong} files of another length; {different_codes} of {n_codes} codes differ from encoding alone")
         print(f"decoded samples differ by {difference:.1e} at most from decoding alone; 16 bits: {2**-16:.1e}")
+    if encoded.returncode or decoded_all.returncode or left or wrong or len(coded) != len(files):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python benchmarks/soak.py [FOLDER] [--times 10] [--steps 80] [--seed 0]
 
-Takes some minutes on a CPU. Exits with 1 if anything differs.
+Takes some minutes on a CPU. Exits with 1 if a tensor of the last checkpoints differs, if a run fails, or if it was done
+before it was disturbed so often.
 """
 
 import argparse
@@ -13,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
+import torch
 from loader import make_shards
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
+WAIT = 300  # seconds for a run to end
 SMALL = (
     "model.discriminator={periods: [2], period_channels: [4], windows: [512], resolution_channels: 2, bands: [0, 1]}"
 )
@@ -48,13 +52,21 @@ def ranks(launcher: int) -> list[int]:
     return [pid for pid in map(int, children) if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+def kill(process: subprocess.Popen) -> None:
+    """End launcher and ranks, which have sessions of their own."""
+    if process.poll() is None:
+        for pid in (process.pid, *ranks(process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
 def last_step(folder: Path) -> int:
     return max((int(p.name[-8:]) for p in folder.glob("checkpoint-*[0-9]")), default=0)
 
 
 def disturb(process: subprocess.Popen, folder: Path, rng: random.Random) -> str:
     """Something that happens to a run some steps after it went on; what it was."""
-    target = last_step(folder) + rng.choice([0, 3, 6])
+    target = last_step(folder) + rng.choice([0, 0, 3])
     while process.poll() is None and last_step(folder) <= target:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 2))
@@ -63,60 +75,80 @@ def disturb(process: subprocess.Popen, folder: Path, rng: random.Random) -> str:
     kind = rng.choice(["killed", "one rank killed", "pre-empted"])
     pids = ranks(process.pid)
     if not pids:
-        process.wait(timeout=180)
+        process.wait(timeout=WAIT)
         return "nothing"
     if kind == "killed":
-        for pid in (process.pid, *pids):  # the ranks have sessions of their own
-            os.kill(pid, signal.SIGKILL)
+        kill(process)
     elif kind == "one rank killed":
         os.kill(rng.choice(pids), signal.SIGKILL)
     else:
         for pid in pids[: rng.choice([1, 2])]:  # both are told, or one
             os.kill(pid, rng.choice([signal.SIGTERM, signal.SIGUSR1]))
-    process.wait(timeout=180)
+    process.wait(timeout=WAIT)
     return kind
+
+
+def tensors(value: object, name: str) -> dict[str, torch.Tensor]:
+    """All tensors in a nested state, by where they are."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return {where: each for key, inner in items for where, each in tensors(inner, f"{name}/{key}").items()}
+
+
+def read(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Weights, moments, averages and random numbers of a checkpoint."""
+    found = {}
+    for path in checkpoint.iterdir():
+        if path.suffix != ".json":
+            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=False)
+            found |= tensors(content, path.name)
+    return found
 
 
 def differences(left: Path, right: Path) -> list[str]:
     """Tensors in which two checkpoints differ."""
-    found = []
-    for path in sorted(left.glob("model*.safetensors")):
-        ours, theirs = load_file(path), load_file(right / path.name)
-        found += [f"{path.name} {name}" for name in ours if not ours[name].equal(theirs[name])]
-    return found
+    ours, theirs = read(left), read(right)
+    return sorted(
+        name
+        for name in {*ours, *theirs}
+        if name not in ours or name not in theirs or not ours[name].equal(theirs[name])
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--times", type=int, default=10, help="that something happens (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng = random.Random(args.seed)
+    rng, happened = random.Random(args.seed), []
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         folder = Path(temporary)
         (folder / "shards").mkdir()
         shards = make_shards(folder / "shards", "flac", 24000, n_shards=2, per_shard=8)
         if start(shards, folder / "straight", args.steps, folder / "log").wait():
             sys.exit((folder / "log").read_text()[-3000:])
-        happened: list[str] = []
-        while True:
+        print(f"{args.steps} steps undisturbed", flush=True)
+        while len(happened) < args.times:
             process = start(shards, folder / "disturbed", args.steps, folder / "log")
-            if len(happened) < args.times:
+            try:
                 kind = disturb(process, folder / "disturbed", rng)
-                if kind == "nothing":  # it was done before
-                    break
-                happened.append(kind)
-                print(f"{kind} at step {last_step(folder / 'disturbed')}", flush=True)
-            else:
-                process.wait()
-                break
-        if process.returncode:
+            finally:
+                kill(process)
+            if kind == "nothing":
+                sys.exit(
+                    f"{(folder / 'log').read_text()[-3000:]}\nended with {process.returncode} after {len(happened)} "
+                    "disturbances: more --steps are needed, or see above"
+                )
+            happened.append(kind)
+            print(f"{kind} at step {last_step(folder / 'disturbed')}", flush=True)
+        if start(shards, folder / "disturbed", args.steps, folder / "log").wait():
             sys.exit((folder / "log").read_text()[-3000:])
         last = f"checkpoint-{args.steps:08d}"
         different = differences(folder / "straight" / last, folder / "disturbed" / last)
-    print(f"{len(happened)} times disturbed; " + (f"different: {different[:5]}" if different else "the same bits"))
+    print(f"{dict(Counter(happened))}; " + (f"different: {different[:5]}" if different else "the same bits"))
     sys.exit(bool(different))
 
 

@@ -169,6 +169,8 @@ def main() -> None:
                 results.setdefault(f"network, {jobs} processes", []).append((rate, 0.0, float("nan")))
                 output = Path(temporary) / f"tokens-{jobs}-{number}"
                 wall, busy, summary = timed(lambda: tokenise([corpus], output, settings, jobs=jobs))  # noqa: B023
+                if not summary.complete:  # type: ignore[attr-defined]
+                    raise SystemExit(f"tokenise --jobs {jobs} left something out: {summary}")
                 waits = 1 - summary.network_seconds / (wall * jobs)  # type: ignore[attr-defined]
                 results.setdefault(f"tokenise --jobs {jobs}", []).append((3600 * hours / wall, waits, busy))
             torch.set_num_threads(CORES)

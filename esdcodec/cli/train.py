@@ -102,7 +102,7 @@ def _train(config: Any) -> None:
     from omegaconf import OmegaConf
 
     from ..dataset.skip_counts import TooMuchIsBroken
-    from ..training.checkpoint import CheckpointError
+    from ..training.checkpoint import CheckpointError, NotSaved
     from ..training.run import recorded
     from ..training.setup import make_trainer
 
@@ -115,7 +115,7 @@ def _train(config: Any) -> None:
             trainer.train()
     except CheckpointError as error:
         raise Wrong(error) from error
-    except (TooMuchIsBroken, FloatingPointError) as error:
+    except (TooMuchIsBroken, FloatingPointError, NotSaved) as error:
         raise Wrong(error, code=1) from error
     except (OSError, ValueError) as error:
         if trainer is None:  # a shard, a folder, a setting

@@ -15,68 +15,68 @@ from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
 from ..errors import ESDCodecError
+from .state import TrainingState, restore
 
 log = logging.getLogger(__name__)
 
 STATE_FILE = "trainer.json"
 FORMAT = "esdcodec-checkpoint-3"
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # torch and safetensors have their own for a full disk
 
 
 class CheckpointError(ESDCodecError, RuntimeError):
     """A checkpoint is damaged, or belongs to another model; the message says what to do."""
 
 
-def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], *, keep: int) -> Path | None:
-    """Write `folder/checkpoint-STEP` with all that `accelerator` holds and `state`.
+class NotSaved(ESDCodecError, RuntimeError):
+    """What was trained last is in no checkpoint; the message says why, and what to do."""
 
-    The last `keep` stay, and the one with the lowest `state["score"]`. Where it cannot be written (a full disk), the
-    older ones stay as they are.
 
-    Returns:
-        the checkpoint; None if it could not be written, on all ranks alike. The reason is in the log then.
+def write(folder: Path, training: TrainingState, state: dict[str, Any], *, keep: int) -> Path:
+    """Write `folder/checkpoint-STEP` with `training` and `state`, on the main process.
+
+    It appears under its name when it is whole and on the disk. The last `keep` stay, and the one with the lowest
+    `state["score"]`. Where it cannot be written (a full disk), nothing of it is left, and the older ones stay as they
+    are.
+
+    Raises:
+        OSError, RuntimeError, SafetensorError: it cannot be written.
     """
     final = folder / f"checkpoint-{state['step']:08d}"
-    partial = folder / f"{final.name}.partial"
-    problem = attempt(lambda: _fresh(partial)) if accelerator.is_main_process else None
-    accelerator.wait_for_everyone()
-    problem = problem or attempt(lambda: accelerator.save_state(str(partial)))
-    problem = _first_problem(accelerator, problem)
-    if problem is None and accelerator.is_main_process:
-        problem = attempt(lambda: _finish(partial, final, state))
-    problem = _first_problem(accelerator, problem)
-    if accelerator.is_main_process:
-        if problem is None:
-            _remove_old(folder, keep)
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    if problem is not None and accelerator.is_main_process:
-        log.error(
-            "CHECKPOINT NOT WRITTEN at step %d (%s). Training goes on, and the checkpoints before are intact: make "
-            "room in %s",
-            state["step"],
-            problem,
-            folder,
-        )
-    return final if problem is None else None
+    partial = _partial(final)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        training.write(partial)
+        _finish(partial, final, state)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _remove_old(folder, keep)
+    return final
+
+
+def _partial(checkpoint: Path) -> Path:
+    """The name of what is being written, or removed: no checkpoint."""
+    return checkpoint.with_name(f"{checkpoint.name}.partial")
 
 
 def attempt(write: Callable[[], Any]) -> str | None:
     """Do something that writes files; returns why it could not."""
     try:
         write()
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except WRITE_ERRORS as error:
+        return reason(error)
     return None
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _first_problem(accelerator: Accelerator, problem: str | None) -> str | None:
     return next((p for p in gather_object([problem]) if p is not None), None)
-
-
-def _fresh(partial: Path) -> None:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
 
 
 def _finish(partial: Path, final: Path, state: dict[str, Any]) -> None:
@@ -87,7 +87,8 @@ def _finish(partial: Path, final: Path, state: dict[str, Any]) -> None:
     )
     for path in (*partial.iterdir(), partial):
         _sync(path)
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():  # of a run that began anew here
+        _remove(final, final.with_name(f"{final.name}.old.partial"))
     os.replace(partial, final)
     _sync(final.parent)
 
@@ -119,9 +120,14 @@ def _remove_old(folder: Path, keep: int) -> None:
     wanted = {*checkpoints[-keep:], best(folder)}
     for old in checkpoints:
         if old not in wanted:
-            gone = old.with_name(f"{old.name}.partial")  # a half-removed one is no checkpoint
-            os.replace(old, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            _remove(old, _partial(old))
+
+
+def _remove(checkpoint: Path, gone: Path) -> None:
+    """Remove a checkpoint, under the name `gone`: half of one must not have its name."""
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(checkpoint, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_partial(folder: Path) -> None:
@@ -178,10 +184,9 @@ def load(accelerator: Accelerator, checkpoint: Path, networks: dict[str, Any]) -
         raise CheckpointError(refused)
     problem = None
     try:
-        accelerator.load_state(str(checkpoint))
+        restore(accelerator, checkpoint)
     except Exception as error:  # whatever a reader raises at what another version wrote
         problem = f"rank {accelerator.process_index}: {error}"
-    accelerator.step = 0  # it counts batches up to the next step of the optimizers, of which a checkpoint has none
     problem = _first_problem(accelerator, problem)
     if problem is not None:
         raise CheckpointError(f"{checkpoint} cannot be loaded ({problem}): {_way_out(checkpoint)}")

@@ -1,7 +1,6 @@
 """The training of a codec: its objective, codebook usage, validation and export."""
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +11,13 @@ from torch import Tensor
 from ..codec import ESDCodec
 from ..dataset.batch import Batch
 from ..evaluation.usage import CodebookUsage
-from .export import export
+from .export import Export
 from .initialise import fit_to_latents
 from .monitor import Sounds
 from .objective import Objective
 from .optimizer import Learner
 from .settings import TrainerSettings
-from .task import Task, Validation
+from .task import Task, Validation, Writer
 from .validation import sample_sounds, validate
 
 COLLAPSED = 0.01  # a healthy semantic codebook's perplexity is above this share of what could be seen
@@ -65,6 +64,7 @@ class CodecTask(Task):
         self.discriminator = objective.adversarial.discriminator if objective.adversarial is not None else None
         self.learners = [self.codec] if self.discriminator is None else [self.codec, self.discriminator]
         self.sizes, self.held_out, self.n_processes = dict(networks), held_out, n_processes
+        self.exported: Export | None = None  # its memory serves the next
         self.usage = CodebookUsage(self.codec.unwrapped.codebook_sizes, accelerator.device)
 
     def networks(self) -> dict[str, Any]:
@@ -116,8 +116,10 @@ class CodecTask(Task):
             return {}
         return sample_sounds(self.codec.averaged, self.held_out, self.accelerator)
 
-    def export(self, folder: Path) -> None:
-        export(folder, self.codec.averaged, self.discriminator.unwrapped if self.discriminator is not None else None)
+    def export_later(self) -> Writer:
+        discriminator = self.discriminator.unwrapped if self.discriminator is not None else None
+        self.exported = Export(self.codec.averaged, discriminator, reuse=self.exported)
+        return self.exported.write
 
 
 def health_warnings(values: Mapping[str, float], semantic_entries: int, frames: int | None) -> list[str]:

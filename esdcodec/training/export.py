@@ -3,23 +3,43 @@
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from .. import weights
 from ..codec import ESDCodec
-from ..weights import WeightsError, read_tensors
+from .state import host_copy
 
 DISCRIMINATOR = "discriminator.safetensors"
 IN_CHECKPOINT = "model_1.safetensors"  # accelerate's name of the second network
 
 
+class Export:
+    """A codec, and the discriminators that go with it if there are any, copied to host memory.
+
+    Args:
+        reuse: an export that nobody needs any more, whose memory is written over.
+    """
+
+    def __init__(self, codec: ESDCodec, discriminator: nn.Module | None, reuse: "Export | None" = None) -> None:
+        before = (None, None) if reuse is None else (reuse.codec, reuse.discriminator)
+        self.config = codec.config
+        self.codec: dict[str, Tensor] = host_copy(codec.plain_state_dict(), before[0])
+        self.discriminator: dict[str, Tensor] | None = None
+        if discriminator is not None:
+            self.discriminator = host_copy(discriminator.state_dict(), before[1])
+
+    def write(self, folder: Path) -> None:
+        """Write the codec, and its discriminators in a file of their own, into `folder`."""
+        weights.write(folder, self.config, self.codec)
+        if self.discriminator is not None:
+            partial = folder / f".{DISCRIMINATOR}.partial"
+            save_file(self.discriminator, partial, metadata={"format": "pt"})
+            partial.replace(folder / DISCRIMINATOR)
+
+
 def export(folder: Path, codec: ESDCodec, discriminator: nn.Module | None) -> None:
-    """Write the codec, and its discriminators in a file of their own, into `folder`."""
-    codec.save_pretrained(folder)
-    if discriminator is not None:
-        tensors = {name: t.detach().cpu().contiguous() for name, t in discriminator.state_dict().items()}
-        partial = folder / f".{DISCRIMINATOR}.partial"
-        save_file(tensors, partial, metadata={"format": "pt"})
-        partial.replace(folder / DISCRIMINATOR)
+    """Write the codec, and its discriminators if there are any, into `folder`."""
+    Export(codec, discriminator).write(folder)
 
 
 def load_discriminator(discriminator: nn.Module, source: str | Path) -> None:
@@ -32,8 +52,10 @@ def load_discriminator(discriminator: nn.Module, source: str | Path) -> None:
     candidates = [path / DISCRIMINATOR, path / IN_CHECKPOINT] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
-        raise WeightsError(f"{source} holds no discriminators ({DISCRIMINATOR}): give a trainer's export or checkpoint")
-    tensors, _ = read_tensors(file)
+        raise weights.WeightsError(
+            f"{source} holds no discriminators ({DISCRIMINATOR}): give a trainer's export or checkpoint"
+        )
+    tensors, _ = weights.read_tensors(file)
     expected = discriminator.state_dict()
     differing = [
         n
@@ -41,7 +63,7 @@ def load_discriminator(discriminator: nn.Module, source: str | Path) -> None:
         if n not in tensors or n not in expected or tensors[n].shape != expected[n].shape
     ]
     if differing:
-        raise WeightsError(
+        raise weights.WeightsError(
             f"{file} does not fit model.discriminator: {len(differing)} tensors differ, such as {min(differing)}"
         )
     discriminator.load_state_dict(tensors)

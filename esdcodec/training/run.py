@@ -2,35 +2,31 @@
 
 import json
 import os
-import platform
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator, PartialState
 from accelerate.logging import get_logger
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from omegaconf import OmegaConf
 
 from ..processes import Interrupted, Interruption
 from . import checkpoint
-from .checkpoint import CheckpointError, attempt
+from .background import Background
+from .checkpoint import WRITE_ERRORS, CheckpointError, NotSaved, attempt, reason
+from .environment import describe_environment
 from .monitor import Sounds, log_sounds
 from .optimizer import Learner
 from .settings import RunSettings
+from .state import TrainingState, gather_random_states
+from .task import Writer
 
 log = get_logger(__name__)  # of the main process
-
-PACKAGES = (
-    "esdcodec", "torch", "accelerate", "transformers", "webdataset", "hydra-core", "numpy", "soundfile", "soxr",
-)  # fmt: skip
 
 
 @dataclass
@@ -118,6 +114,9 @@ class Run:
         self.status = Status(self.folder)
         self.progress = Progress()
         self.interruption = Interruption()
+        self._writing = Background()
+        self._copy: TrainingState | None = None  # of the last checkpoint; its memory serves the next
+        self._unsaved: str | None = None  # why the last checkpoint is not there
 
     # ---- from start to end ------------------------------------------------------------------------------------------
 
@@ -177,17 +176,37 @@ class Run:
             (self.folder / "environment.json").write_text(json.dumps(self.environment, indent=1), encoding="utf-8")
         self.write_status("running")
         self._start_trackers()
+        status, unsaved = "finished", None
         try:
             with self.interruption:
-                yield
-        except Interrupted:
-            self._leave("interrupted")
-            raise
+                try:
+                    yield
+                except Interrupted:
+                    status = "interrupted"
+                self._writing.wait()
+                (unsaved,) = broadcast_object_list([self._unsaved])
+            if unsaved is not None and status == "finished":
+                raise NotSaved(f"{unsaved}, and start the same command again")
         except BaseException as error:
+            self._wait_after_error()
             self.status.write_failure(error, self.progress.step)
             self.attempt(self.accelerator.end_training)
             raise
-        self._leave("finished")
+        self._leave(status)
+        if status == "interrupted":
+            log.warning(
+                "stopped by a signal: %s; the same command goes on from %s",
+                unsaved or f"saved at step {self.progress.step}",
+                "there" if unsaved is None else self.last_checkpoint or "the beginning",
+            )
+            raise Interrupted
+
+    def _wait_after_error(self) -> None:
+        """Let the checkpoint that is being written become whole before the run ends."""
+        try:
+            self._writing.wait()
+        except Exception as other:
+            log.error("nor could a checkpoint be written (%s)", reason(other))
 
     def _leave(self, status: str) -> None:
         """Together: a launcher ends all processes when the first is gone."""
@@ -203,34 +222,80 @@ class Run:
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
-    def save(self, export: Callable[[Path], None], status: str = "running") -> None:
-        """Write a checkpoint, then the status, then what `export` writes into the folder that it is given.
+    def save(self, export: Callable[[], Writer], status: str = "running") -> None:
+        """Copy the state; a checkpoint of it is written beside the training, then the status, then the export.
 
-        All ranks wait for it: who leaves before would end it.
+        The checkpoint before is waited for, and no other one. Only the main process writes.
+
+        Args:
+            export: returns what writes the networks, as they are now, into the folder that it is given.
+
+        Raises:
+            Exception: of the checkpoint before; a full disk is no error, but told in the log.
         """
+        started = time.monotonic()
+        random_states = gather_random_states(self.accelerator)
+        if not self.accelerator.is_main_process:
+            return
+        self._writing.wait()
         state = {
             **asdict(self.progress),
             "networks": self.networks,
             "environment": self.environment,
             "config": self.config,
         }
-        started = time.monotonic()
-        saved = checkpoint.save(self.accelerator, self.folder, state, keep=self.settings.keep_checkpoints)
-        if saved is not None:
-            log.info("step %d: wrote %s in %.0f s", self.progress.step, saved, time.monotonic() - started)
-            self.write_status(status)
-            if self.accelerator.is_main_process:
-                self._export(saved, export)
-        self.accelerator.wait_for_everyone()
+        try:
+            copy = self._copy = TrainingState.take(self.accelerator, random_states, self._copy)
+            write_export = export()
+        except RuntimeError as error:  # torch's for memory that is not there
+            self._not_written(self.progress.step, error)
+            return
+        stood_still = time.monotonic() - started
+        self._writing.start(lambda: self._write(copy, state, write_export, status, stood_still))
 
-    def export_again(self, export: Callable[[Path], None]) -> None:
+    def _write(
+        self, copy: TrainingState, state: dict[str, Any], export: Writer, status: str, stood_still: float
+    ) -> None:
+        """In the thread that writes: all that it reads of the networks are copies."""
+        step, started = state["step"], time.monotonic()
+        try:
+            saved = checkpoint.write(self.folder, copy, state, keep=self.settings.keep_checkpoints)
+        except WRITE_ERRORS as error:
+            self._not_written(step, error)
+            return
+        seconds = time.monotonic() - started
+        self._unsaved = None
+        log.info("step %d: wrote %s in %.1f s; training stood still for %.2f s", step, saved, seconds, stood_still)
+        if self.status.read().get("status") != "failed":  # another rank has told why
+            self.status.write(status, step=step)
+        self._export(saved, export)
+
+    def _not_written(self, step: int, error: Exception) -> None:
+        self._unsaved = f"step {step} could not be saved ({reason(error)}): make room in {self.folder}"
+        log.error(
+            "CHECKPOINT NOT WRITTEN at step %d (%s). Training goes on, and the checkpoints before are intact: make "
+            "room in %s",
+            step,
+            reason(error),
+            self.folder,
+        )
+
+    def wait(self) -> None:
+        """Until no checkpoint is being written; raises what the writing raised."""
+        self._writing.wait()
+
+    def check(self) -> None:
+        """Raise what the writing of a checkpoint raised, if it is known by now."""
+        self._writing.check()
+
+    def export_again(self, export: Callable[[], Writer]) -> None:
         """What a run that was killed after its last checkpoint had no time for."""
         saved = self.last_checkpoint
         if saved is not None and self.accelerator.is_main_process:
-            self._export(saved, export)
+            self._export(saved, export())
         self.accelerator.wait_for_everyone()
 
-    def _export(self, saved: Path, export: Callable[[Path], None]) -> None:
+    def _export(self, saved: Path, export: Writer) -> None:
         names = ["export", "export_best"] if checkpoint.best(self.folder) == saved else ["export"]
         for folder in (self.folder / name for name in names):
             problem = attempt(lambda folder=folder: export(folder))  # type: ignore[misc]
@@ -283,31 +348,3 @@ class Run:
 def _as_read_back(values: Mapping[str, Any]) -> dict[str, Any]:
     """As a checkpoint's state has it: keys are texts, sequences are lists."""
     return dict(json.loads(json.dumps(dict(values))))
-
-
-def describe_environment() -> dict[str, Any]:
-    """Command line, git revision of the code, Python and package versions."""
-    return {
-        "command": sys.argv,
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-    }
-
-
-def git_revision() -> str | None:
-    """Commit of the working tree that this code is in, marked `-dirty` where it differs; None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

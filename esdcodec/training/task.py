@@ -1,15 +1,20 @@
 """What the loop asks of what it trains. The loop knows no network; a task knows no loop."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..whole_file import whole_file
 from .monitor import Sounds
 from .optimizer import Learner
+
+Writer: TypeAlias = Callable[[Path], None]  # writes into the folder that it is given
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Task:
     """Networks, their losses, what is validated, shown and exported: what differs from one training to another.
 
     `learners` are all networks, in the order in which checkpoints number them. Every method runs on all ranks,
-    `export` excepted.
+    `export` and `export_later` excepted.
     """
 
     learners: list[Learner]
@@ -67,3 +72,19 @@ class Task:
 
     def export(self, folder: Path) -> None:
         """Write what others use, into `folder`; on the main process."""
+
+    def export_later(self) -> Writer:
+        """What writes into a folder, while the training goes on, what others use of the networks as they are now.
+
+        This one holds the training up for as long as `export` takes. A task with large networks copies their weights
+        instead, and needs no `export`.
+        """
+        written = TemporaryDirectory(prefix="esdcodec-export-")
+        self.export(Path(written.name))
+
+        def write(folder: Path) -> None:
+            for path in Path(written.name).iterdir():
+                with whole_file(folder / path.name) as stream, open(path, "rb") as source:
+                    shutil.copyfileobj(source, stream)
+
+        return write

@@ -81,7 +81,7 @@ class Trainer:
             learner.network.train()
         self.window.clear()
         if progress.step >= settings.max_steps:
-            self.run.export_again(self.task.export)
+            self.run.export_again(self.task.export_later)
         while progress.step < settings.max_steps:
             with self.window.paused():
                 self.task.before_step(progress.step, lambda: self.read(batches)[0])
@@ -96,9 +96,9 @@ class Trainer:
                 if last or progress.step % settings.sample_every == 0:
                     self.run.track_sounds(self.task.sounds())
                 if last or interrupted or progress.step % settings.checkpoint_every == 0:
-                    self.run.save(self.task.export, "interrupted" if interrupted and not last else "running")
+                    self.run.save(self.task.export_later, "interrupted" if interrupted and not last else "running")
+            self.run.check()
             if interrupted and not last:
-                log.warning("stopped by a signal: saved at step %d; the same command goes on from there", progress.step)
                 raise Interrupted
 
     # ---- a step -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.training.runs import in_process, on_two
+from tests.training.runs import in_process, on_two, train
 
 
 @pytest.mark.slow
@@ -25,6 +25,18 @@ class TestTwoRanks:
         assert output.count("both ranks hold the same, 0 steps skipped") == 2
         state = json.loads((folder / "checkpoint-00000004/trainer.json").read_text())
         assert state["position"] == (4 + 2) * 2 * 2  # four steps and two batches, on two ranks, of two segments
+
+    def test_the_main_process_alone_copies_writes_and_makes_and_compares_checksums(self, run):
+        folder, base = run
+        output = on_two(*base, FAULT="main alone")
+        assert output.count("both ranks hold the same, 0 steps skipped") == 2
+        state = json.loads((folder / "checkpoint-00000004/trainer.json").read_text())
+        assert {name for name in state["files"] if "random" in name} == {f"random_states_{i}.pkl" for i in (0, 1)}
+
+    def test_one_process_goes_on_from_where_two_were(self, run):
+        _, base = run
+        trainer = train(*base, "trainer.max_steps=3")
+        assert trainer.run.progress.position == ((2 + 2) * 2 + 1) * 2
 
     def test_ranks_that_hold_other_weights_are_stopped_before_the_first_step(self, shards, tmp_path):
         output = on_two(*in_process(shards, tmp_path, 2), ok=False, FAULT="other weights")

@@ -138,9 +138,10 @@ def test_a_full_disk_does_not_end_a_run(shards, straight, tmp_path):
     def no_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
-    output = finish(start(*options(shards, tmp_path, steps=5), preexec_fn=no_room))
+    output = finish(start(*options(shards, tmp_path, steps=5), preexec_fn=no_room), 1)
     assert output.count("CHECKPOINT NOT WRITTEN") == 2
     assert "step 5 of 5" in output
+    assert "step 5 could not be saved" in output.strip().splitlines()[-1]  # what was trained is lost
     assert {p: p.read_bytes() for p in tmp_path.glob("checkpoint-*/*")} == before
     finish(start(*options(shards, tmp_path)))
     assert same_end(tmp_path, straight)

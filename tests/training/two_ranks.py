@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from esdcodec.config import config_folder
 from esdcodec.training import checkpoint, setup
+from esdcodec.training.state import TrainingState
 from esdcodec.training.trainer import Trainer
 
 FAULT, STEP = os.environ.get("FAULT", ""), int(os.environ.get("STEP", -1))
@@ -32,7 +33,7 @@ class FaultyTrainer(Trainer):
         return batch, position
 
     def train(self):
-        close, export = self.accelerator.end_training, self.task.export
+        close, export_later = self.accelerator.end_training, self.task.export_later
 
         def compare():
             """The last thing of a run, which closes the process group."""
@@ -44,15 +45,20 @@ class FaultyTrainer(Trainer):
             print(f"both ranks hold the same, {self.run.progress.skipped_steps} steps skipped", flush=True)
             close()
 
-        def slow_export(folder: Path):
-            time.sleep(4)
-            export(folder)
+        def slow_export():
+            write = export_later()
+
+            def write_slowly(folder: Path):
+                time.sleep(4)
+                write(folder)
+
+            return write_slowly
 
         if FAULT == "other weights" and RANK == 1:
             with torch.no_grad():
                 next(self.task.learners[0].network.parameters()).add_(1e-6)
         if FAULT == "told to stop":
-            self.task.export = slow_export
+            self.task.export_later = slow_export
         if FAULT != "crash":
             self.accelerator.end_training = compare
         super().train()
@@ -60,13 +66,18 @@ class FaultyTrainer(Trainer):
 
 if FAULT == "old listing" and RANK == 1:
     checkpoint.every = lambda folder: []
-if FAULT == "unreadable" and RANK == 1:
-    load_state = setup.Accelerator.load_state
+if FAULT == "main alone" and RANK == 1:
 
-    def unreadable(self, folder):
+    def refused(*_, **__):
+        raise AssertionError("this is for the main process")
+
+    checkpoint._crc32 = checkpoint.write = TrainingState.take = refused
+if FAULT == "unreadable" and RANK == 1:
+
+    def unreadable(accelerator, folder):
         raise OSError("stale file handle")
 
-    setup.Accelerator.load_state = unreadable
+    checkpoint.restore = unreadable
 setup.Trainer = FaultyTrainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
     trainer = setup.train(compose("esdcodec_smoke", overrides=sys.argv[1:]))
