@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class Loaders:
                     **common,
                 )
 
-            return TrainingBatches(self, stream, epoch_size=None)
+            return TrainingBatches(self, stream, epoch_size=None, digest=None)
         corpora = self._corpora(sources, per_utterance=per_utterance, segment_seconds=segment_length / self.sample_rate)
         self._count(corpora, skip_counts)
         window = max(1, shuffle_window)
@@ -140,7 +141,8 @@ class Loaders:
                 "data.shuffle_window=%d is %.1f batches of all processes: at least %d would mix them better",
                 window, steps, FEW_STEPS * self.batch_size * self.n_ranks,
             )  # fmt: skip
-        return TrainingBatches(self, lambda position: segments, epoch_size=len(segments))
+        digest = sha256("".join(corpus.digest() for corpus in corpora).encode()).hexdigest()
+        return TrainingBatches(self, lambda position: segments, epoch_size=len(segments), digest=digest)
 
     def validation(self, sources: Sequence[Source], *, segment_length: int) -> DataLoader:
         """Every utterance once, from its middle, shared between the ranks."""
@@ -239,6 +241,7 @@ class TrainingBatches:
     loaders: Loaders
     dataset: Callable[[int], Dataset]  # by the position at which a run goes on
     epoch_size: int | None  # segments; None where it is not known: a resumed run then begins a new order
+    digest: str | None  # the same where the same utterances are in the same order; None where nobody knows
 
     def batches(self, position: int) -> Iterator[Batch]:
         """Batches from `position`: the segments that all ranks have read so far."""

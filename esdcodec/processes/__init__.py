@@ -8,6 +8,7 @@ from .signals import (
     Interrupted,
     Interruption,
     ignore_signals_in_worker,
+    interrupted_at_once,
     stop,
     uninterrupted,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "WorkerDied",
     "ignore_signals_in_worker",
     "in_processes",
+    "interrupted_at_once",
     "stop",
     "uninterrupted",
     "worker_number",

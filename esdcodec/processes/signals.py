@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -58,7 +58,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 class Interrupted(SystemExit):
-    """A signal stopped the run, which has saved its state."""
+    """A signal stopped the run, which has saved its state, if it had one yet."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
@@ -74,16 +74,37 @@ class Interruption:
         self.received = False
 
     def __enter__(self) -> "Interruption":
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.signal(number, self._note) for number in PREEMPTION if in_main_thread}
+        self._handlers = _preemption_calls(self._note)
+        self._handlers.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.__exit__(None, None, None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = True
+
+
+@contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """Raise `Interrupted` where one of `PREEMPTION` comes within; for a run that has nothing to save yet."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Interrupted
+
+    with _preemption_calls(leave):
+        yield
+
+
+@contextmanager
+def _preemption_calls(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in PREEMPTION if in_main_thread}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def ignore_signals_in_worker() -> None:

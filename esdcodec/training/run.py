@@ -1,7 +1,6 @@
 """A training run as its output folder shows it: checkpoints, status, trackers, interruption. It knows no network."""
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, gather_object
 from omegaconf import OmegaConf
 
-from ..processes import Interrupted, Interruption
+from ..processes import Interrupted, Interruption, interrupted_at_once
 from . import checkpoint
 from .background import Background
 from .checkpoint import WRITE_ERRORS, CheckpointError, NotSaved, attempt, reason
@@ -24,6 +23,7 @@ from .monitor import Sounds, log_sounds
 from .optimizer import Learner
 from .settings import RunSettings
 from .state import TrainingState, gather_random_states
+from .status import Status
 from .task import Writer
 
 log = get_logger(__name__)  # of the main process
@@ -41,53 +41,23 @@ class Progress:
     score: float | None = None  # of the last validation, if it was at this step; the lowest is the best
 
 
-class Status:
-    """`status.json`, for scripts: what became of a run, and where it is.
-
-    `starting`, `running`, `interrupted`, `finished`, or `failed` with the rank that failed first, and why.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "status.json"
-
-    def write(self, status: str, **more: Any) -> None:
-        """As the main process sees it; nothing where the folder is not there yet."""
-        if _rank() == 0 and self.file.parent.is_dir():
-            self._write({"status": status, **more})
-
-    def write_failure(self, error: BaseException, step: int | None) -> None:
-        """By the rank that failed, unless another one failed before: the others fail because of it."""
-        if self.file.parent.is_dir() and self.read().get("status") != "failed":
-            self._write({"status": "failed", "step": step, "rank": _rank(), "cause": repr(error)})
-
-    def read(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {}
-
-    def _write(self, content: dict[str, Any]) -> None:
-        unfinished = self.file.with_name(f".status.json.{_rank()}.partial")
-        attempt(lambda: unfinished.write_text(json.dumps(content), encoding="utf-8"))
-        attempt(lambda: os.replace(unfinished, self.file))
-
-
-def _rank() -> int:
-    """Of this process, also where Accelerate was not asked yet."""
-    return PartialState().process_index if PartialState._shared_state else int(os.environ.get("RANK", 0))
-
-
 @contextmanager
 def recorded(folder: Path) -> Iterator[Status]:
     """The status of a run from its very start: what fails before the first step is told too.
 
-    A status of the start before, such as `interrupted`, is no longer there then.
+    A status of the start before, such as `interrupted`, is no longer there then. A signal to stop that comes before
+    the first step ends the process at once, as there is nothing to save.
     """
     status = Status(folder)
     status.write("starting")
     try:
-        yield status
+        with interrupted_at_once():
+            yield status
     except Interrupted:
+        if status.read().get("status") == "starting":
+            status.write("interrupted", step=None)
+        raise
+    except GeneratorExit:  # another exception took the place of what ended the run
         raise
     except BaseException as error:
         status.write_failure(error, None)  # unless `Run` did, which knows the step
@@ -96,7 +66,7 @@ def recorded(folder: Path) -> Iterator[Status]:
 
 class Run:
     """What a run keeps in `trainer.output_dir`: checkpoints, `export/`, `config.yaml`, `environment.json`,
-    `status.json`, and what its trackers write. A full disk ends none of this, nor the run.
+    `status.json`, and what its trackers write. A full disk ends none of this before the last step.
 
     Args:
         config: the whole configuration, as it is written down.
@@ -109,6 +79,7 @@ class Run:
         self.settings, self.accelerator, self.name = settings, accelerator, name
         self.config = _as_read_back(config)
         self.networks: dict[str, Any] = {}
+        self.data_digest: str | None = None
         self.folder = Path(settings.output_dir)
         self.environment = describe_environment()
         self.status = Status(self.folder)
@@ -120,7 +91,13 @@ class Run:
 
     # ---- from start to end ------------------------------------------------------------------------------------------
 
-    def resume(self, learners: Sequence[Learner], networks: Mapping[str, Any], data_settings: Sequence[str]) -> None:
+    def resume(
+        self,
+        learners: Sequence[Learner],
+        networks: Mapping[str, Any],
+        data_settings: Sequence[str],
+        data_digest: str | None = None,
+    ) -> None:
         """Go on from the newest checkpoint, if there is one; then all ranks must hold the same weights.
 
         What is state comes from the checkpoint, all else from the configuration; what differs is logged.
@@ -129,11 +106,12 @@ class Run:
             networks: the sizes of what is trained: a checkpoint of others is refused.
             data_settings: names of the settings that decide what is read at a position: where they differ, exactness
                 ends, so the checkpoint is refused unless `trainer.resume` is `new_data`.
+            data_digest: the same where the same data is read; another one is refused alike.
 
         Raises:
             CheckpointError: there is one that cannot be gone on from, or the ranks differ.
         """
-        self.networks = _as_read_back(networks)
+        self.networks, self.data_digest = _as_read_back(networks), data_digest
         if self.accelerator.is_main_process:
             checkpoint.remove_partial(self.folder)
         self.accelerator.wait_for_everyone()
@@ -152,6 +130,9 @@ class Run:
         state = checkpoint.load(self.accelerator, found, self.networks)
         changed = checkpoint.differences(state["config"], self.config)
         other_data = [n for n in changed if any(n == key or n.startswith(f"{key}.") for key in data_settings)]
+        saved_digest = state.get("data_digest")
+        if not other_data and saved_digest is not None and saved_digest != self.data_digest:
+            other_data.append("the utterances in the shards")
         if other_data and self.settings.resume != "new_data":
             raise CheckpointError(
                 f"{found} was trained on other data ({', '.join(other_data)} differ): set trainer.resume=new_data to "
@@ -241,6 +222,7 @@ class Run:
         state = {
             **asdict(self.progress),
             "networks": self.networks,
+            "data_digest": self.data_digest,
             "environment": self.environment,
             "config": self.config,
         }

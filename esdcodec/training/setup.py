@@ -97,6 +97,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         item_seconds=data.segment_speech.segment_length / codec.sample_rate,
         skip_counts=skip_counts,
         max_broken_share=data.max_broken_share,
+        data_digest=training.digest,
     )
 
 

@@ -42,6 +42,7 @@ class Trainer:
         item_seconds: of audio in each item.
         skip_counts: what of the data could not be used; the batches add theirs.
         max_broken_share: of the data, above which the run stops.
+        data_digest: the same where the same data is read; None: nobody knows.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Trainer:
         item_seconds: float,
         skip_counts: SkipCounts,
         max_broken_share: float,
+        data_digest: str | None = None,
     ) -> None:
         self.settings, self.run, self.task, self.data = settings, run, task, data
-        self.accelerator = run.accelerator
+        self.accelerator, self.data_digest = run.accelerator, data_digest
         self.batch_size, self.item_seconds = batch_size, item_seconds
         self.skip_counts, self.max_broken_share = skip_counts, max_broken_share
         self.window = LogWindow(self.accelerator.device)
@@ -71,7 +73,7 @@ class Trainer:
             TooMuchIsBroken: more of the data than `data.max_broken_share`.
             FloatingPointError: `trainer.max_skipped_steps` steps in a row were not finite.
         """
-        self.run.resume(self.task.learners, self.task.networks(), self.task.data_settings)
+        self.run.resume(self.task.learners, self.task.networks(), self.task.data_settings, self.data_digest)
         with self.run.running(), closing(self.data.batches(self.run.progress.position)) as batches:  # type: ignore[type-var]
             self._loop(batches)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esdcodec.processes import PREEMPTION, Interruption, ignore_signals_in_worker
+from esdcodec.processes import PREEMPTION, Interrupted, Interruption, ignore_signals_in_worker, interrupted_at_once
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +22,14 @@ def test_a_signal_is_remembered_and_the_handler_before_comes_back(name):
         signal.raise_signal(getattr(signal, name))
         assert told.received
     assert signal.getsignal(getattr(signal, name)) is before
+
+
+@pytest.mark.parametrize("number", PREEMPTION)
+def test_before_there_is_anything_to_save_a_signal_ends_the_process(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted), interrupted_at_once():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_a_run_in_another_thread_is_not_told_but_runs():

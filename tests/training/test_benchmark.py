@@ -1,4 +1,4 @@
-"""The benchmark of a training step runs as it is documented, and says when it fails."""
+"""The benchmark of a training step runs as it is documented, and every benchmark says when it fails."""
 
 import subprocess
 import sys
@@ -26,3 +26,25 @@ def test_a_row_that_fails_is_a_failure():
     result = benchmark("--model=nothing")
     assert result.returncode == 1
     assert "failed: hydra.errors.MissingConfigException" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "archive.py FOLDER --kills=0 --jobs=1",
+        "checkpoint.py --model=nothing",
+        "corpus.py FOLDER/nowhere",
+        "entropy.py FOLDER",
+        "inference.py --seconds=0 --models=nano",
+        "loader.py FOLDER/nowhere",
+        "memory.py --models=nano --minutes=0.01 --dtype=nothing",
+        "soak.py FOLDER/nowhere",
+        "tokenise.py FOLDER/nowhere",
+    ],
+)  # fmt: skip
+def test_a_benchmark_that_fails_does_not_exit_with_0(command, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    name, *arguments = command.replace("FOLDER", str(tmp_path)).split()
+    command = [sys.executable, f"benchmarks/{name}", *arguments]
+    result = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ENVIRONMENT, timeout=600)
+    assert result.returncode != 0

@@ -57,6 +57,11 @@ class TestTwoRanks:
         assert (status["status"], status["step"], status["rank"]) == ("failed", 3, 1)
         assert "the disk of rank 1 is gone" in status["cause"]
 
+    def test_a_rank_that_is_waited_for_in_vain_stops_all_after_the_timeout(self, shards, tmp_path):
+        on_two(*in_process(shards, tmp_path, 2), "trainer.process_timeout=15", ok=False, FAULT="asleep")
+        assert self.status(tmp_path)["rank"] == 0
+        assert "imed out" in self.status(tmp_path)["cause"]
+
     def test_told_to_stop_none_leaves_before_all_is_written(self, run):
         """The launcher ends the others as soon as one is gone."""
         folder, base = run

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from esdcodec.dataset.loader import TrainingBatches
 from esdcodec.processes import EXIT_CODE
 from esdcodec.training import setup
 from esdcodec.training.checkpoint import CheckpointError
@@ -239,6 +240,20 @@ class TestResume:
         again = train(*base, "trainer.max_steps=5", other, "trainer.resume=new_data")
         assert again.run.progress.position == 4  # which is no other data any more
 
+    def test_other_utterances_in_the_same_list_are_other_data(self, shards, tmp_path):
+        listed = tmp_path / "data.list"
+        first, *others = sorted(shards.parent.glob("*.tar"))
+        listed.write_text(f"{first}\n")
+        base = [*in_process(listed, tmp_path / "run", 1), "data.validation=null"]
+        train(*base)
+        listed.write_text("\n".join(map(str, (first, *others))))
+        with pytest.raises(CheckpointError, match=r"the utterances in the shards differ.*trainer\.resume=new_data"):
+            train(*base, "trainer.max_steps=2")
+        train(*base, "trainer.max_steps=2", "trainer.resume=new_data")
+        copy = shutil.copytree(shards.parent, tmp_path / "elsewhere")  # the same, in another place
+        listed.write_text("\n".join(str(copy / shard.name) for shard in (first, *others)))
+        assert train(*base, "trainer.max_steps=3").run.progress.step == 3
+
     def test_other_batches_and_workers_are_no_other_data(self, run):
         _, base = run
         trainer = train(*base, "trainer.max_steps=4", "trainer.batch_size=1", "data.max_broken_share=0.5")
@@ -300,6 +315,19 @@ class TestBetweenSteps:
         train(*in_process(shards, tmp_path, 4))
         assert stopped == [True] * (1 + 4)  # one validation and four checkpoints
 
+    def test_a_loader_that_is_too_slow_is_named_with_what_helps(self, shards, tmp_path, monkeypatch, caplog):
+        read = TrainingBatches.batches
+
+        def slowly(batches, position):
+            for batch in read(batches, position):
+                time.sleep(1)
+                yield batch
+
+        monkeypatch.setattr(TrainingBatches, "batches", slowly)
+        train(*in_process(shards, tmp_path, 2), "data.validation=null")
+        (told,) = {r.getMessage().split(":")[0] for r in caplog.records if "Raise data.num_workers" in r.getMessage()}
+        assert told == "data starvation"
+
     def test_weights_and_biases_know_one_run_over_restarts(self, shards, tmp_path, monkeypatch):
         started = []
 
@@ -315,28 +343,3 @@ class TestBetweenSteps:
             Run(told, Accelerator(cpu=True), {})._start_trackers()
         assert started[0]["id"] == started[1]["id"] != started[2]["id"]
         assert started[0]["resume"] == "allow"
-
-
-class TestStatus:
-    def test_what_fails_before_the_first_step_leaves_no_old_status(self, finished, shards, tmp_path):
-        shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-        for other, cause in (("machine.shards=nowhere", "FileNotFoundError"), ("trainer.log_every=0", "log_every=0")):
-            (tmp_path / "status.json").write_text('{"status": "interrupted", "step": 3}')
-            with pytest.raises((OSError, ValueError)):
-                train(*in_process(shards, tmp_path, 4), other)
-            status = json.loads((tmp_path / "status.json").read_text())
-            assert (status["status"], status["rank"]) == ("failed", 0)
-            assert cause in status["cause"]
-
-    def test_nor_does_it_from_the_command_line(self, finished, shards, tmp_path):
-        shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-        (tmp_path / "status.json").write_text('{"status": "interrupted", "step": 3}')
-        output = finish(start(*in_process(shards, tmp_path, 4), "trainer.log_every=0"), 2)
-        assert output.strip().splitlines()[-1].startswith("esdcodec: trainer.log_every=0 must be at least 1")
-        status = json.loads((tmp_path / "status.json").read_text())
-        assert status["status"] == "failed"
-
-    def test_what_cannot_be_run_leaves_no_folder(self, shards, tmp_path):
-        with pytest.raises(ValueError, match="log_every"):
-            train(*in_process(shards, tmp_path / "run", 4), "trainer.log_every=0")
-        assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """Run on two ranks by the tests: train, with what `FAULT` names going wrong, then compare the ranks."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from esdcodec.config import config_folder
+from esdcodec.dataset.loader import Loaders
 from esdcodec.training import checkpoint, setup
 from esdcodec.training.state import TrainingState
 from esdcodec.training.trainer import Trainer
@@ -54,6 +56,8 @@ class FaultyTrainer(Trainer):
 
             return write_slowly
 
+        if FAULT == "asleep" and RANK == 1:
+            time.sleep(600)
         if FAULT == "other weights" and RANK == 1:
             with torch.no_grad():
                 next(self.task.learners[0].network.parameters()).add_(1e-6)
@@ -78,6 +82,9 @@ if FAULT == "unreadable" and RANK == 1:
         raise OSError("stale file handle")
 
     checkpoint.restore = unreadable
+if FAULT == "told to stop at the start" and RANK == 0:
+    Path(next(a for a in sys.argv if "output_dir" in a).split("=")[1]).mkdir(exist_ok=True)
+    Loaders._index = lambda *_: signal.raise_signal(signal.SIGTERM)
 setup.Trainer = FaultyTrainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
     trainer = setup.train(compose("esdcodec_smoke", overrides=sys.argv[1:]))
