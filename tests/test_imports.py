@@ -20,12 +20,12 @@ FLOORS = {  # longest matching prefix of a module's path; a lower number stands 
     "codec": 3,
     "infer": 4, "onnx_export": 4,
     "evaluation": 5,
-    "training": 6,
-    "cli": 7, "app": 7, "serve": 7,
+    "training": 6, "app": 6, "serve": 6,
+    "cli": 7,
     "train": 8,  # what `accelerate launch -m` starts
 }  # fmt: skip
 SHIMS = {"", "pretrained", "infer.bitstream"}  # old public names; they import lazily, from anywhere
-PUBLIC_FACE_ONLY = ("infer", "cli", "evaluation")  # of the codec: nothing of the networks below it
+PUBLIC_FACE_ONLY = ("infer", "cli", "evaluation", "serve", "app")  # of the codec: nothing of the networks below it
 FORMULAS = {
     "model_codec.losses",
     "model_codec.spectral",

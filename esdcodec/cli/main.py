@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..processes import SIGNALS, stop
-from . import decode, download, encode, evaluate, index, info, plot, roundtrip, tokenise, train, transcode
+from . import decode, download, encode, evaluate, index, info, plot, roundtrip, serve, tokenise, train, transcode
 from .parsing import EXIT_CODES, Command
 from .terminal import printable
 
-COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, tokenise, evaluate, index, train)
+COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, tokenise, evaluate, index, train, serve)
 ALIASES = {"tokenize": "tokenise"}
 
 

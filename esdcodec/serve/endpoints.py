@@ -1,0 +1,211 @@
+"""The application: which path does what."""
+
+import asyncio
+import io
+import json
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, BinaryIO, Literal
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from .. import __version__
+from ..codec import ESDCodec
+from ..infer.files import CodedFile
+from .files import MEDIA_TYPES, Encoding, decode, encode
+from .guard import Guard
+from .live import LiveStreams
+from .metrics import Metrics
+from .refusal import Refusal, answer, refusal_of
+from .settings import ServerSettings
+from .work import ClientLeft, Work, WorkQueue
+
+LOG = logging.getLogger(__name__)
+PIECE = 2**16  # bytes of an answer that are sent at once
+LEFT = 499  # status of a request whose client has left; nobody reads it
+AudioFormat = Literal["wav", "flac", "mp3", "ogg", "opus"]
+Gain = Annotated[float, Field(ge=-60, le=60)] | Literal["auto"]
+FileWork = Callable[[BinaryIO, BinaryIO, Work], CodedFile]  # of a source, a target, and whether it is still wanted
+
+
+class Service:
+    """A codec behind HTTP: a server runs its `application`; `stop` ends the live streams, and `close` the threads."""
+
+    def __init__(self, codec: ESDCodec, settings: ServerSettings) -> None:
+        self.codec, self.settings = codec, settings
+        self.queue = WorkQueue(settings.workers, settings.queue)
+        self.metrics = Metrics(
+            {
+                "requests_held": ("Files that arrive, wait or are coded.", lambda: self.queue.held),
+                "requests_working": ("Files that are coded.", lambda: self.queue.working),
+                "streams_open": ("Live streams.", lambda: self.streams.open),
+            }
+        )
+        self.streams = LiveStreams(codec, settings, self.metrics)
+        self.stopping = False
+        # no pages that load scripts of other hosts
+        app = FastAPI(title="ESDCodec", version=__version__, docs_url=None, redoc_url=None)
+        app.add_api_route("/healthz", self.health, methods=["GET"])
+        app.add_api_route("/metrics", self.show_metrics, methods=["GET"])
+        app.add_api_route("/v1/codec/encode", self.encode, methods=["POST"], openapi_extra=_body("audio"))
+        app.add_api_route("/v1/codec/decode", self.decode, methods=["POST"], openapi_extra=_body("an .esd file"))
+        app.add_api_websocket_route("/v1/codec/live/encode", self.live_encode)
+        app.add_api_websocket_route("/v1/codec/live/decode", self.live_decode)
+        app.add_exception_handler(RequestValidationError, _invalid)
+        app.add_exception_handler(HTTPException, _unknown)
+        paths = frozenset(getattr(route, "path", "") for route in app.routes)
+        self.application = Guard(app, settings, self.metrics, paths)
+
+    async def stop(self) -> None:
+        """Refuse new requests, and let the live streams end."""
+        self.stopping = True
+        await self.streams.stop(self.settings.timeout)
+
+    def close(self) -> None:
+        self.queue.close()
+
+    # ---- paths ------------------------------------------------------------------------------------------------------
+
+    async def health(self) -> JSONResponse:
+        """Whether requests are served, and by which model."""
+        state = "stopping" if self.stopping else "ok"
+        content = {"status": state, "model": self.codec.name, "version": __version__}
+        return JSONResponse(content, 503 if self.stopping else 200)
+
+    async def show_metrics(self) -> Response:
+        """Counters and gauges for Prometheus."""
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def encode(
+        self, request: Request, n: int | None = None, gain: Gain = "auto", format: Literal["esd", "npy"] = "esd"
+    ) -> Response:
+        """Audio to an `.esd` file, or to its codes alone: uint16 `[n, L]` as `numpy.save` writes them.
+
+        `n`: codebooks (default: all). `gain`: dB before encoding (default: what brings the audio to the codec's level).
+        """
+        _check_query(request, ("n", "gain", "format"))
+        how = Encoding(n, None if gain == "auto" else gain, format)
+
+        def work(source: BinaryIO, target: BinaryIO, work: Work) -> CodedFile:
+            return encode(self.codec, source, target, how, self.settings.max_seconds, work)
+
+        return await self._serve(request, work, "application/octet-stream")
+
+    async def decode(self, request: Request, format: AudioFormat = "wav", sample_rate: int | None = None) -> Response:
+        """An `.esd` file to audio, by default at the recording's own rate."""
+        _check_query(request, ("format", "sample_rate"))
+
+        def work(source: BinaryIO, target: BinaryIO, work: Work) -> CodedFile:
+            return decode(self.codec, source, target, format, sample_rate, self.settings.max_seconds, work)
+
+        return await self._serve(request, work, MEDIA_TYPES[format])
+
+    async def live_encode(self, socket: WebSocket) -> None:
+        await self.streams.encode(socket)
+
+    async def live_decode(self, socket: WebSocket) -> None:
+        await self.streams.decode(socket)
+
+    # ---- one request ------------------------------------------------------------------------------------------------
+
+    async def _serve(self, request: Request, function: FileWork, media_type: str) -> Response:
+        """The answer to a request with a file, as `function` makes it of that file."""
+        target = tempfile.TemporaryFile()  # noqa: SIM115  (the answer closes it)
+        try:
+            if self.stopping:
+                raise Refusal(503, "the server shuts down", retry=True)
+            with self.queue.slot(), tempfile.TemporaryFile() as source:
+                await asyncio.wait_for(self._receive(request, source), self.settings.timeout)
+                source.seek(0)
+                coded = await self.queue.run(
+                    lambda work: function(source, target, work), _left(request), self.settings.timeout
+                )
+        except (ClientLeft, ClientDisconnect):
+            target.close()
+            return Response(status_code=LEFT)
+        except asyncio.TimeoutError:
+            target.close()
+            return answer(Refusal(408, f"the file did not arrive within {self.settings.timeout:g} s"))
+        except Exception as error:
+            target.close()
+            refusal = refusal_of(error)
+            if refusal is None:
+                LOG.exception("%s failed", request.url.path)
+                refusal = Refusal(500, "the server failed: its log says how")
+            await self._discard(request)
+            return answer(refusal)
+        self.metrics.add_audio(request.url.path, coded.audio_seconds)
+        headers = {"content-length": str(target.seek(0, io.SEEK_END)), "x-audio-seconds": f"{coded.audio_seconds:.3f}"}
+        if coded.problems:
+            headers["x-problems"] = json.dumps(coded.problems)
+        return StreamingResponse(_pieces(target), headers=headers, media_type=media_type)
+
+    async def _receive(self, request: Request, file: BinaryIO) -> None:
+        limit = self.settings.max_bytes
+        refusal = Refusal(413, f"the file has more than {self.settings.max_megabytes:g} MB: send it in parts")
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise refusal
+        async for data in request.stream():
+            if file.tell() + len(data) > limit:
+                raise refusal
+            file.write(data)
+        if not file.tell():
+            raise Refusal(400, "the file is the request's body, and this one is empty")
+
+    async def _discard(self, request: Request) -> None:
+        """Read what is still being sent, within limits: some clients read no answer before they have sent all."""
+        n_bytes = 0
+
+        async def read() -> None:
+            nonlocal n_bytes
+            async for data in request.stream():
+                n_bytes += len(data)
+                if n_bytes > self.settings.max_bytes:
+                    return
+
+        try:
+            await asyncio.wait_for(read(), min(10.0, self.settings.timeout))
+        except (asyncio.TimeoutError, ClientDisconnect, RuntimeError):
+            return
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        file.seek(0)
+        while data := file.read(PIECE):
+            yield data
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a query, in one sentence."""
+    assert isinstance(error, RequestValidationError)
+    wrong = {str(each["loc"][1] if len(each["loc"]) > 1 else each["loc"][0]): each["msg"] for each in error.errors()}
+    return answer(Refusal(400, "; ".join(f"{name}: {message}" for name, message in wrong.items())))
+
+
+async def _unknown(request: Request, error: Exception) -> JSONResponse:
+    """Wrong paths and methods, and queries with unknown names."""
+    assert isinstance(error, HTTPException)
+    return answer(Refusal(error.status_code, str(error.detail)))
+
+
+def _check_query(request: Request, names: tuple[str, ...]) -> None:
+    if unknown := sorted(set(request.query_params) - set(names)):
+        raise HTTPException(400, f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
+
+
+def _body(what: str) -> dict[str, object]:
+    content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {"requestBody": {"required": True, "description": what, "content": content}}

@@ -1,0 +1,101 @@
+"""The queue before the codec: so many requests work, so many wait, and the others are told to come again."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from .refusal import Refusal
+
+Result = TypeVar("Result")
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the result any more."""
+
+
+class Work:
+    """A request's work, as it sees itself: it asks now and then whether it is still wanted."""
+
+    def __init__(self) -> None:
+        self._unwanted = threading.Event()
+
+    def give_up(self) -> None:
+        self._unwanted.set()
+
+    def check(self) -> None:
+        """
+        Raises:
+            ClientLeft: nobody waits for the result any more.
+        """
+        if self._unwanted.is_set():
+            raise ClientLeft
+
+
+class WorkQueue:
+    """Threads that code files, and slots for requests. All methods are called by the event loop."""
+
+    def __init__(self, workers: int, waiting: int) -> None:
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="codec")
+        self._limit = workers + waiting
+        self.held = 0  # slots: requests whose file is arriving, waiting or being coded
+        self.working = 0
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """A slot for a request, from before its body is read until its work has ended.
+
+        Raises:
+            Refusal: all slots are taken.
+        """
+        if self.held >= self._limit:
+            raise Refusal(503, f"{self.held} requests are being served, as many as may be: try again", retry=True)
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+
+    async def run(self, function: Callable[[Work], Result], left: Awaitable[object], timeout: float) -> Result:
+        """The result of `function` in a thread, which gets its `Work`.
+
+        It returns when the thread has ended, so that a slot is free only when nothing works for it any more.
+
+        Args:
+            left: done when the client has left.
+            timeout: seconds, with those in the queue.
+
+        Raises:
+            Refusal: it took too long.
+            ClientLeft: the client left.
+        """
+        work = Work()
+        job = self._threads.submit(self._counted, function, work)
+        result = asyncio.wrap_future(job)
+        watch: asyncio.Future[object] = asyncio.ensure_future(left)
+        try:
+            either: set[asyncio.Future[Any]] = {result, watch}
+            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+            raise ClientLeft if watch.done() else Refusal(504, f"this took more than {timeout:g} s: send less at once")
+        finally:
+            watch.cancel()
+            work.give_up()
+            if not job.cancel():  # it has begun
+                with contextlib.suppress(Exception):
+                    await result
+
+    def _counted(self, function: Callable[[Work], Result], work: Work) -> Result:
+        work.check()
+        self.working += 1
+        try:
+            return function(work)
+        finally:
+            self.working -= 1
+
+    def close(self) -> None:
+        """Wait for what has begun."""
+        self._threads.shutdown(cancel_futures=True)
