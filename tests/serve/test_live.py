@@ -11,6 +11,7 @@ from websockets.sync.client import connect
 
 from tests.conftest import PATIENCE, speech
 from tests.serve.servers import running, until
+from tests.test_readme import ROOT, example
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,14 @@ class TestLimits:
                 pass
             with live(server, "encode", headers={"authorization": "Bearer secret"}) as socket:
                 assert "model" in json.loads(socket.recv(timeout=PATIENCE))
+
+
+def test_the_example_of_the_documentation_runs(server, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    script = example("live", (ROOT / "docs/serve.md").read_text(encoding="utf-8"))
+    namespace: dict[str, object] = {}
+    exec(script.replace("ws://127.0.0.1:8024", f"ws{server.url.removeprefix('http')}"), namespace)
+    assert len(namespace["codes"]) == 2 * 200
 
 
 def test_a_server_that_stops_sends_what_it_has_coded(codec, samples):
