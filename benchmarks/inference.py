@@ -18,12 +18,12 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 import esdcodec
 from esdcodec import ESDCodec
 from esdcodec.audio import read
 from esdcodec.cli.roundtrip import SAMPLE
+from esdcodec.evaluation.arithmetic import flops_of
 from esdcodec.evaluation.memory import peak_memory
 from esdcodec.model_codec import layers
 
@@ -60,12 +60,6 @@ def matmul_rate(dtype: torch.dtype) -> float:
     """FLOP/s of a large matrix product."""
     a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
     return 2 * 2048**3 / seconds_of({"matmul": lambda: a @ b}, 5)["matmul"]
-
-
-def flops_of(function: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return int(counter.get_total_flops())
 
 
 def speech(seconds: float, batch: int) -> Tensor:

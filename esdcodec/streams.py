@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,8 @@ from .audio import Resampler
 from .model_codec.checks import Audio, check_audio, check_codes, check_n_quantizers, check_sample_rate
 from .model_codec.chunking import Pipeline, decoding, encoding
 from .model_codec.inference_network import InferenceNetwork
-from .model_codec.look_ahead import DECODER_WEIGHTS, ENCODER_WEIGHTS, EarlyDecoder, EarlyEncoder, spread
-from .model_codec.streaming import Piece, State, StreamingNetwork, joined
-
-Coder = Callable[[Piece, State, bool], Piece]
+from .model_codec.look_ahead import DECODER_WEIGHTS, ENCODER_WEIGHTS, spread
+from .model_codec.streaming import Frames, State, StreamingNetwork, StreamingSteps, joined
 
 
 class _Stream:
@@ -24,27 +22,33 @@ class _Stream:
     It runs the streaming form. A network that has none, with parts that are compiled, hooked or of another type, and
     chunks that are to go through in batches, are run over windows with their context.
 
-    Args:
-        exact: look-aheads in frames of the whole and of its steps, by the streaming form.
+    Attributes:
+        exact: whether the values are those of one pass.
+        look_ahead: frames that must follow a frame before its values are given.
+        look_aheads: frames of each step, by its name. Where they are exact they may overlap.
     """
+
+    weights: Mapping[str, int]  # by which a smaller look-ahead is spread over the steps
 
     def __init__(self, codec: InferenceNetwork, chunk_frames: int, batch: int, look_ahead_ms: float | None) -> None:
         self.codec, self.chunk_frames = codec, chunk_frames
         self.state, self.finished = State(), False
-        self._made: tuple[StreamingNetwork, Coder] | None = None
-        self.look_aheads: tuple[int, ...] | None = None  # frames, of each step; None: exact
+        self.exact, self.pipeline = True, None
         try:
-            exact, of_steps = self._exact_look_aheads(codec.streaming_form())
+            exact_frames = self.coder.look_ahead
+            of_steps = self._coder(codec.streaming_form(), [0] * len(self.weights)).exact_look_aheads
             self.pipeline = None if batch == 1 else self._windows(chunk_frames, batch, None)
         except TypeError:
             self.pipeline = self._windows(chunk_frames, batch, None)
-            exact, of_steps = self.pipeline.look_ahead, [s.context.right for s in self.pipeline.stages]
-        self.look_ahead = exact if self.pipeline is None else self.pipeline.look_ahead
+            exact_frames, of_steps = self.pipeline.look_ahead, [s.context.right for s in self.pipeline.stages]
+        self.look_ahead = exact_frames if self.pipeline is None else self.pipeline.look_ahead
+        self.look_aheads = dict(zip(self.weights, of_steps))
         frames = self.look_ahead if look_ahead_ms is None else self._frames(look_ahead_ms)
         if frames < self.look_ahead:
-            self.look_ahead, self.look_aheads = frames, spread(frames, self._weights(), of_steps)
+            self.exact, self.look_ahead = False, frames
+            self.look_aheads = spread(frames, self.weights, self.look_aheads)
             if self.pipeline is not None:
-                self.pipeline = self._windows(1, 1, self.look_aheads)
+                self.pipeline = self._windows(1, 1, list(self.look_aheads.values()))
 
     def _frames(self, look_ahead_ms: float) -> int:
         if not look_ahead_ms >= 0:
@@ -56,37 +60,32 @@ class _Stream:
         """Milliseconds that must follow the end of a frame before its values are given."""
         return 1000 * self.look_ahead / self.codec.frame_rate
 
-    def _exact_look_aheads(self, network: StreamingNetwork) -> tuple[int, Sequence[int]]:
-        """Frames of look-ahead, of the whole and of each step."""
-        raise NotImplementedError
-
-    def _weights(self) -> Sequence[int]:
-        """What a smaller look-ahead is spread by."""
-        raise NotImplementedError
-
     def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
         raise NotImplementedError
 
-    def _coder(self, network: StreamingNetwork) -> Coder:
+    def _coder(self, network: StreamingNetwork, look_aheads: Sequence[int] | None) -> StreamingSteps:
         raise NotImplementedError
 
     @property
-    def coder(self) -> Coder:
+    def coder(self) -> StreamingSteps:
         """What codes pieces, with the weights that the codec has now."""
-        network = self.codec.streaming_form()
-        if self._made is None or self._made[0] is not network:
-            self._made = network, self._coder(network)
-        return self._made[1]
+        look_aheads = None if self.exact else list(self.look_aheads.values())
+        return self._coder(self.codec.streaming_form(), look_aheads)
+
+    @property
+    def _kind(self) -> tuple[object, ...]:
+        """Streams that have it in common are run by the same coder."""
+        return type(self), id(self.codec), self.exact, *self.look_aheads.values()
 
     @torch.no_grad()
-    def _run(self, frames: Piece, last: bool) -> Piece:
+    def _run(self, frames: Frames, last: bool) -> Frames:
         """What is known after more frames ``[B, L, C]``."""
         if self.pipeline is not None:
             output = self.pipeline.push(
                 self.codec.inference_form(), None if frames is None else frames.transpose(1, 2), last
             )
             return None if output is None else output.transpose(1, 2)
-        parts: Sequence[Piece] = [None] if frames is None else frames.split(self.chunk_frames, dim=1)
+        parts: Sequence[Frames] = [None] if frames is None else frames.split(self.chunk_frames, dim=1)
         coder = self.coder
         return joined(*(coder(part, self.state, last and i == len(parts) - 1) for i, part in enumerate(parts)))
 
@@ -103,6 +102,8 @@ class _Stream:
 
 class StreamEncoder(_Stream):
     """Encodes audio that comes in pieces; made by `ESDCodec.stream_encoder`. The codes are those of `encode`."""
+
+    weights = ENCODER_WEIGHTS
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class StreamEncoder(_Stream):
             rest = torch.from_numpy(self.resampler.finish()).to(rest.device)[None, None]
         return self._given(self._run(self._framed(rest, last=True), last=True))
 
-    def _frames_of(self, audio: Audio) -> Piece:
+    def _frames_of(self, audio: Audio) -> Frames:
         """The frames ``[B, L, hop_length]`` that the next piece completes."""
         self._check_open()
         audio = check_audio(audio, self.codec.device)
@@ -159,7 +160,7 @@ class StreamEncoder(_Stream):
             audio = torch.from_numpy(resampled).to(audio.device)[None, None]
         return self._framed(audio, last=False)
 
-    def _framed(self, audio: Tensor, last: bool) -> Piece:
+    def _framed(self, audio: Tensor, last: bool) -> Frames:
         if self.pending is not None:
             audio = torch.cat([self.pending, audio], dim=-1)
         hop = self.codec.hop_length
@@ -168,32 +169,29 @@ class StreamEncoder(_Stream):
         audio = torch.nn.functional.pad(audio[..., :whole].detach(), (0, -whole % hop))
         return audio.view(audio.shape[0], -1, hop) * self.gain if whole else None
 
-    def _given(self, codes: Piece) -> Tensor:
+    def _given(self, codes: Frames) -> Tensor:
         if codes is None:
             assert self.pending is not None
             shape = self.pending.shape[0], self.n_quantizers, 0
             return torch.empty(shape, dtype=torch.int64, device=self.codec.device)
         return codes.transpose(1, 2)
 
-    def _exact_look_aheads(self, network: StreamingNetwork) -> tuple[int, Sequence[int]]:
-        of_steps = network.encoder_look_aheads(self.n_quantizers)
-        return sum(of_steps), of_steps
-
-    def _weights(self) -> Sequence[int]:
-        return ENCODER_WEIGHTS
+    @property
+    def _kind(self) -> tuple[object, ...]:
+        return *super()._kind, self.n_quantizers
 
     def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
         n = self.n_quantizers
         return encoding(self.codec, n, chunk_frames=chunk_frames, batch=batch, look_aheads=look_aheads)
 
-    def _coder(self, network: StreamingNetwork) -> Coder:
-        if self.look_aheads is not None:
-            return EarlyEncoder(network, self.n_quantizers, self.look_aheads)
-        return lambda frames, state, last: network.encode(frames, state, last, n_quantizers=self.n_quantizers)
+    def _coder(self, network: StreamingNetwork, look_aheads: Sequence[int] | None) -> StreamingSteps:
+        return network.encoder(self.n_quantizers, look_aheads)
 
 
 class StreamDecoder(_Stream):
     """Decodes codes that come in pieces; made by `ESDCodec.stream_decoder`. The samples are those of `decode`."""
+
+    weights = DECODER_WEIGHTS
 
     def __init__(
         self,
@@ -208,7 +206,7 @@ class StreamDecoder(_Stream):
         self.shape: tuple[int, int] | None = None  # items and codebooks
 
     def push(self, codes: Tensor) -> Tensor:
-        """The audio ``[B, 1, T]`` that is known after the next codes ``[B, n, L]``, T ≥ 0.
+        """The audio ``[B, 1, T]`` that is known after the next codes ``[B, n, L]``, L ≥ 0 and T ≥ 0.
 
         Raises:
             ValueError: these are no codes of this model, or not shaped like those before, or the stream is finished.
@@ -224,8 +222,10 @@ class StreamDecoder(_Stream):
         self._close(self.shape is not None, "decode")
         return self._given(self._run(None, last=True))
 
-    def _frames_of(self, codes: Tensor) -> Piece:
+    def _frames_of(self, codes: Tensor) -> Frames:
         self._check_open()
+        if isinstance(codes, Tensor) and codes.dim() == 3 and not codes.shape[2]:  # an encoder gave none yet
+            return None
         codes, frames = check_codes(codes, self.codec.codebook_sizes, self.codec.device)
         if min(frames) < codes.shape[-1]:
             raise ValueError("codes of a stream have no padding: make a stream for each item")
@@ -235,23 +235,17 @@ class StreamDecoder(_Stream):
         self.shape = shape
         return codes.transpose(1, 2)
 
-    def _given(self, audio: Piece) -> Tensor:
+    def _given(self, audio: Frames) -> Tensor:
         if audio is None:
-            assert self.shape is not None
-            return torch.empty(self.shape[0], 1, 0, dtype=torch.float32, device=self.codec.device)
+            items = 1 if self.shape is None else self.shape[0]
+            return torch.empty(items, 1, 0, dtype=torch.float32, device=self.codec.device)
         return audio.reshape(audio.shape[0], 1, -1) / self.gain
-
-    def _exact_look_aheads(self, network: StreamingNetwork) -> tuple[int, Sequence[int]]:
-        return network.decoder_look_ahead(), network.decoder_look_aheads()
-
-    def _weights(self) -> Sequence[int]:
-        return DECODER_WEIGHTS
 
     def _windows(self, chunk_frames: int, batch: int, look_aheads: Sequence[int] | None) -> Pipeline:
         return decoding(self.codec, chunk_frames=chunk_frames, batch=batch, look_aheads=look_aheads)
 
-    def _coder(self, network: StreamingNetwork) -> Coder:
-        return network.decode if self.look_aheads is None else EarlyDecoder(network, self.look_aheads)
+    def _coder(self, network: StreamingNetwork, look_aheads: Sequence[int] | None) -> StreamingSteps:
+        return network.decoder(look_aheads)
 
 
 def push_together(streams: Sequence[StreamEncoder | StreamDecoder], pieces: Sequence[Any]) -> list[Tensor]:
@@ -265,14 +259,13 @@ def push_together(streams: Sequence[StreamEncoder | StreamDecoder], pieces: Sequ
     if len(streams) != len(pieces) or len(set(map(id, streams))) != len(streams):
         raise ValueError(f"{len(pieces)} pieces for {len(streams)} streams: give one for each, and each stream once")
     frames = [stream._frames_of(piece) for stream, piece in zip(streams, pieces)]
-    outputs: list[Piece] = [None] * len(streams)
+    outputs: list[Frames] = [None] * len(streams)
     groups: dict[object, list[int]] = {}
     for i, (stream, piece) in enumerate(zip(streams, frames)):
         if stream.pipeline is not None or piece is None or piece.shape[1] > stream.chunk_frames:
             groups[i] = [i]
             continue
-        how = (type(stream), id(stream.codec), stream.look_aheads, getattr(stream, "n_quantizers", None))
-        groups.setdefault((*how, piece.shape[1:], stream.state.point), []).append(i)
+        groups.setdefault((stream._kind, piece.shape[1:], stream.state.point), []).append(i)
     for members in groups.values():
         if len(members) == 1:
             outputs[members[0]] = streams[members[0]]._run(frames[members[0]], last=False)
@@ -283,7 +276,7 @@ def push_together(streams: Sequence[StreamEncoder | StreamDecoder], pieces: Sequ
 
 
 @torch.no_grad()
-def _as_batch(streams: Sequence[_Stream], frames: Sequence[Piece]) -> Sequence[Piece]:
+def _as_batch(streams: Sequence[_Stream], frames: Sequence[Frames]) -> Sequence[Frames]:
     there = [each for each in frames if each is not None]
     sizes = [each.shape[0] for each in there]
     state = State.join([stream.state for stream in streams])

@@ -22,6 +22,8 @@ from .format import (
     Header,
     WrongModel,
     pack,
+    parse_end,
+    read_block,
     read_header,
     unpack,
 )
@@ -51,6 +53,8 @@ __all__ = [
     "Writer",
     "WrongModel",
     "pack",
+    "parse_end",
+    "read_block",
     "read_header",
     "transcode",
     "unpack",

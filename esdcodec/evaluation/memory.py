@@ -40,3 +40,12 @@ def _kilobytes(name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     raise OSError(f"{_STATUS} has no {name}")
+
+
+def resident_megabytes() -> float:
+    """Memory that this process has now, on Linux.
+
+    Raises:
+        OSError: the system does not report it.
+    """
+    return _kilobytes("VmRSS") / 1024

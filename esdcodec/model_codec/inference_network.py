@@ -45,11 +45,7 @@ class InferenceNetwork(Network):
 
     @torch.no_grad()
     def streaming_form(self) -> StreamingNetwork:
-        """The inference form for pieces, made once as well.
-
-        Raises:
-            TypeError: a part is of another type, compiled or has hooks.
-        """
+        """The inference form for pieces, made once as well."""
         form = self.inference_form()
         if form is self:  # nothing is kept in training and under autocast
             return StreamingNetwork(inference_form(self))

@@ -105,7 +105,17 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _snake(x: Tensor, alpha: Tensor) -> Tensor:
-    return torch.addcmul(x, (x * alpha).sin_().square_(), 1 / (alpha + _SNAKE_EPS))
+    return snake_by(x, *snake_factors(alpha))
+
+
+def snake_factors(alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """α and 1 / (α + 1e-9)."""
+    return alpha, 1 / (alpha + _SNAKE_EPS)
+
+
+def snake_by(x: Tensor, alpha: Tensor, inverse: Tensor) -> Tensor:
+    """`snake` by its `snake_factors`, without gradients."""
+    return torch.addcmul(x, (x * alpha).sin_().square_(), inverse)
 
 
 class _SnakeFunction(torch.autograd.Function):

@@ -5,7 +5,7 @@ import torch
 
 from esdcodec.model_codec.chunking import decoding, encoding, framed, unframed
 from esdcodec.model_codec.look_ahead import DECODER_WEIGHTS, ENCODER_WEIGHTS, spread
-from tests.streams.pushes import HOP, arithmetic, pushed
+from tests.streams.pushes import HOP, pushed, random_sizes
 
 
 class TestLookAhead:
@@ -17,21 +17,22 @@ class TestLookAhead:
         audio = recording[..., : 50 * HOP]
         stream = tiny_codec.stream_encoder(n_quantizers=n, look_ahead_ms=n_frames * 5)
         assert stream.look_ahead_ms == n_frames * 5
-        reference = encoding(tiny_codec, n, chunk_frames=1, look_aheads=stream.look_aheads)
+        reference = encoding(tiny_codec, n, chunk_frames=1, look_aheads=list(stream.look_aheads.values()))
         with torch.no_grad():
             expected = reference.run(tiny_codec.inference_form(), framed(audio, HOP))
-        codes = pushed(stream, audio, 333)
-        assert codes.shape == expected.shape
-        assert (codes == expected).float().mean() >= 0.999
+        for size in (333, random_sizes(audio.shape[-1], 900)):
+            codes = pushed(tiny_codec.stream_encoder(n_quantizers=n, look_ahead_ms=n_frames * 5), audio, size)
+            assert codes.shape == expected.shape
+            assert (codes == expected).float().mean() >= 0.999
 
     @pytest.mark.parametrize("n_frames", [0, 1, 3, 7, 18, 29])
     def test_decoder(self, tiny_codec, recording, n_frames):
         codes = tiny_codec.encode(recording)[..., :40]
         stream = tiny_codec.stream_decoder(look_ahead_ms=n_frames * 5)
-        reference = decoding(tiny_codec, chunk_frames=1, look_aheads=stream.look_aheads)
+        reference = decoding(tiny_codec, chunk_frames=1, look_aheads=list(stream.look_aheads.values()))
         with torch.no_grad():
             expected = unframed(reference.run(tiny_codec.inference_form(), codes))
-        for size in (1, 7):
+        for size in (1, random_sizes(40, 9)):
             stream = tiny_codec.stream_decoder(look_ahead_ms=n_frames * 5)
             torch.testing.assert_close(pushed(stream, codes, size), expected, rtol=0, atol=1e-4)
 
@@ -46,14 +47,6 @@ class TestLookAhead:
         stream = tiny_codec.stream_decoder(look_ahead_ms=1000)
         assert stream.look_ahead_ms == tiny_codec.stream_decoder().look_ahead_ms
         torch.testing.assert_close(pushed(stream, codes, 9), tiny_codec.decode(codes), rtol=0, atol=1e-4)
-
-    def test_it_costs_less_than_windows(self, tiny_codec, recording):
-        codes = tiny_codec.encode(recording)[..., :100]
-        stream = tiny_codec.stream_decoder(look_ahead_ms=15)
-        cost = arithmetic(lambda: pushed(stream, codes, 1))
-        reference = decoding(tiny_codec, chunk_frames=1, look_aheads=stream.look_aheads)
-        with torch.no_grad():
-            assert cost < arithmetic(lambda: reference.run(tiny_codec.inference_form(), codes))
 
     @pytest.mark.parametrize(
         ("n_frames", "expected"), [(1, (0, 1, 0)), (3, (1, 1, 1)), (7, (2, 3, 2)), (18, (6, 8, 4)), (99, (9, 24, 10))]

@@ -1,14 +1,16 @@
 """The network on a signal that comes in pieces, each computed once: the values of one pass over the whole.
 
 - `state`: what is kept of one stream,
+- `pieces`: pieces of a signal, and which positions are asked for,
 - `layers`: how a layer works on pieces, whatever it computes,
-- `forms`: what becomes of the layers of an inference form,
-- `condition`, `decoder`: the networks that are more than a chain of layers,
-- `network`: the figure, for pieces.
+- `forms`, `convolution`: what becomes of the layers of an inference form,
+- `condition`, `decoder`, `parts`: the parts of the figure,
+- `steps`: how a part gives frames, with all its look-ahead or with less,
+- `network`: encoding and decoding.
 """
 
-from .layers import Together
-from .network import StreamingNetwork
-from .state import Kept, Piece, State, flat, joined
+from .network import StreamingNetwork, StreamingSteps
+from .state import State
+from .steps import Frames, joined
 
-__all__ = ["Kept", "Piece", "State", "StreamingNetwork", "Together", "flat", "joined"]
+__all__ = ["Frames", "State", "StreamingNetwork", "StreamingSteps", "joined"]

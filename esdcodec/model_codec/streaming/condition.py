@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..condition import ConditionNetwork
 from ..layers import full_precision
-from .forms import chain, check_streamable, normalised, streaming, unpadded
+from .convolution import Unpadded
+from .forms import chain, check_streamable, normalised, streaming
 from .layers import Chain, Layer, Window
 
 
@@ -23,6 +24,9 @@ def condition_network(network: ConditionNetwork, keys: count[int]) -> Layer:
     check_streamable(network, ConditionNetwork)
     head, istft = network.head, network.istft
     hop = istft.hop_length
+    log_magnitude, phase = Unpadded(head.log_magnitude), Unpadded(head.phase)
+    window = istft.window(network.conv_in.weight.device)
+    squares = window.square()
 
     def spectrum(x: Tensor, first: bool, last: bool) -> Tensor:
         """Windowed frames of the inverse transform, and below them the squared windows that they are divided by."""
@@ -33,10 +37,9 @@ def condition_network(network: ConditionNetwork, keys: count[int]) -> Layer:
         if last:
             x[:, -1] = x[:, -2 if one_frame else -3]
         with full_precision(x.device):
-            magnitude = unpadded(head.log_magnitude, x).clamp(max=math.log(head.max_magnitude)).exp()
-            frames = torch.fft.irfft(torch.polar(magnitude, unpadded(head.phase, x)), istft.n_fft, dim=2)
-        window = istft.window(x.device)
-        return torch.cat([frames * window, window.square().expand_as(frames)], dim=2)
+            magnitude = log_magnitude(x).clamp(max=math.log(head.max_magnitude)).exp()
+            frames = torch.fft.irfft(torch.polar(magnitude, phase(x)), istft.n_fft, dim=2)
+        return torch.cat([frames * window, squares.expand_as(frames)], dim=2)
 
     def overlap_add(x: Tensor, first: bool, last: bool) -> Tensor:
         """Frames beyond the ends are zeros, squared windows included."""
@@ -51,6 +54,6 @@ def condition_network(network: ConditionNetwork, keys: count[int]) -> Layer:
         normalised(network.norm_in),
         chain(network.blocks, keys),
         normalised(network.norm_out),
-        Window(next(keys), spectrum, width=3, padding=1),
-        Window(next(keys), overlap_add, width=5, padding=2, per_window=hop),
+        Window(keys, spectrum, width=3, padding=1),
+        Window(keys, overlap_add, width=5, padding=2, per_window=hop),
     )

@@ -10,49 +10,66 @@ from ..decoder import Decoder, DecoderBlock, SubbandEncoder
 from ..inference import InPlaceDecoderBlock
 from .forms import check_streamable, streaming
 from .layers import Chain, Pointwise, Together
-from .state import Piece, State
+from .pieces import Need, Piece, Span
+from .state import State
 
 
-class StreamingDecoder:
-    """`decoder.Decoder` for pieces of the latent and of the subband."""
+class GuidedDecoder:
+    """`decoder.Decoder` for pieces of the latent and of the subband.
+
+    Raises:
+        TypeError: a part is of another type, compiled or has hooks.
+    """
 
     def __init__(self, decoder: Decoder, keys: count[int]) -> None:
         for part in (decoder, decoder.subband_encoder, *decoder.stages):
             check_streamable(part, Decoder, SubbandEncoder, DecoderBlock, InPlaceDecoderBlock)
-        self.conv_in = streaming(decoder.conv_in, keys)
-        self.guides = [streaming(conv, keys) for conv in decoder.subband_encoder.convs]
-        self.stages = [
-            (
-                Chain(streaming(block.snake, keys), streaming(block.upsample, keys)),
-                Together([next(keys), next(keys)]),
-                streaming(block.residual_units, keys),
-            )
-            for block in decoder.stages
+        self.guides = [streaming(conv, keys) for conv in decoder.subband_encoder.convs]  # fastest first
+        blocks = [Chain(streaming(block.snake, keys), streaming(block.upsample, keys)) for block in decoder.stages]
+        units = [streaming(block.residual_units, keys) for block in decoder.stages]
+        # what lies between the points where a guide is added
+        self.parts = [
+            Chain(streaming(decoder.conv_in, keys), blocks[0]),
+            *(Chain(*each) for each in zip(units, blocks[1:])),
         ]
-        self.out = Chain(streaming(decoder.snake_out, keys), streaming(decoder.conv_out, keys), Pointwise(torch.tanh))
+        self.additions = [Together(keys, 2, torch.add) for _ in self.guides]
+        self.out = Chain(
+            units[-1],
+            streaming(decoder.snake_out, keys),
+            streaming(decoder.conv_out, keys),
+            Pointwise(lambda x: torch.tanh(x).float()),
+        )
 
-    def __call__(self, latent: Piece, subband: Piece, state: State, last: bool) -> Piece:
-        guides: list[Piece] = []
-        for conv in self.guides:
-            subband = conv(subband, state, last)
-            guides.insert(0, subband)
-        x = self.conv_in(latent, state, last)
-        for i, (upsample, together, units) in enumerate(self.stages):
-            x = upsample(x, state, last)
-            if i < len(guides):
-                both = together(x, guides[i], state=state)
-                x = None if both is None else both[0] + both[1]
-            x = units(x, state, last)
-        return self.out(x, state, last)
-
-    def known(self, n_latent: int, n_subband: int) -> int:
-        """Samples that are known after so many positions of the latent and of the subband."""
+    def bind(self, per_frame: int, per_frame_of_subband: int) -> int:
+        """As that of a layer, for the latent and the subband."""
         guides: list[int] = []
         for conv in self.guides:
-            n_subband = conv.known(n_subband)
-            guides.insert(0, n_subband)
-        n = self.conv_in.known(n_latent)
-        for i, (upsample, _, units) in enumerate(self.stages):
-            n = upsample.known(n)
-            n = units.known(min(n, guides[i]) if i < len(guides) else n)
-        return self.out.known(n)
+            per_frame_of_subband = conv.bind(per_frame_of_subband)
+            guides.insert(0, per_frame_of_subband)
+        for part, addition, guide in zip(self.parts, self.additions, guides):
+            per_frame = addition.bind(part.bind(per_frame))
+            assert per_frame == guide
+        return self.out.bind(self.parts[-1].bind(per_frame))
+
+    def require(self, need: Need) -> tuple[Need, Need]:
+        """What is needed of the latent, and of the subband."""
+        guides: list[Need] = []
+        need = self.parts[-1].require(self.out.require(need))
+        for part, addition in zip(reversed(self.parts[:-1]), reversed(self.additions)):
+            need = addition.require(need)
+            guides.append(need)
+            need = part.require(need)
+        subband = Need(0, 0)
+        for conv, guide in zip(reversed(self.guides), reversed(guides)):
+            subband = conv.require(subband.union(guide))
+        return need, subband
+
+    def __call__(self, latent: Piece, subband: Piece, state: State, span: Span) -> Piece:
+        guides: list[Piece] = []
+        for conv in self.guides:
+            subband = conv(subband, state, span)
+            guides.insert(0, subband)
+        x = latent
+        for part, addition, guide in zip(self.parts, self.additions, guides):
+            x = addition((part(x, state, span), guide), state, span)
+        return self.out(self.parts[-1](x, state, span), state, span)

@@ -19,9 +19,10 @@ from ..inference import (
     MatmulConvTranspose1d,
     PlanarConv1d,
 )
-from ..kernels import snake, upsampling_matrices
+from ..kernels import snake_by, snake_factors, upsampling_matrices
 from ..layers import ConvNeXtBlock, ResidualUnit, Snake
 from ..snapshot import is_customised
+from .convolution import Unpadded
 from .layers import Chain, Layer, Pointwise, Residual, Window
 
 
@@ -46,56 +47,46 @@ def chain(layers: nn.Sequential, keys: count[int]) -> Layer:
 
 
 def _convolution(layer: FoldedConv1d | nn.Conv1d, keys: count[int]) -> Layer:
-    kernel, stride, padding, dilation = sizes(layer)
-
-    def step(x: Tensor, first: bool, last: bool) -> Tensor:
-        return unpadded(layer, x)
-
-    if kernel == stride == 1:
-        return Pointwise(lambda x: unpadded(layer, x))
-    return Window(next(keys), step, width=dilation * (kernel - 1) + 1, stride=stride, padding=padding)
-
-
-def sizes(layer: FoldedConv1d | nn.Conv1d) -> tuple[int, int, int, int]:
-    """Kernel, stride, padding and dilation."""
-    if isinstance(layer, FoldedConv1d):
-        return layer.weight.shape[-1], layer.steps["stride"], layer.steps["padding"], layer.steps["dilation"]
-    return layer.kernel_size[0], layer.stride[0], int(layer.padding[0]), layer.dilation[0]
-
-
-def unpadded(layer: FoldedConv1d | nn.Conv1d, x: Tensor) -> Tensor:
-    x = x.to(layer.weight.dtype).transpose(1, 2)
-    if isinstance(layer, FoldedConv1d):
-        return layer.unpadded(x).transpose(1, 2)
-    return F.conv1d(x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups).transpose(1, 2)
+    convolve = Unpadded(layer)
+    if convolve.width == convolve.stride == 1:
+        return Pointwise(convolve)
+    return Window(
+        keys,
+        lambda x, first, last: convolve(x),
+        width=convolve.width,
+        stride=convolve.stride,
+        padding=convolve.padding,
+    )
 
 
 def _upsampling(layer: FoldedConvTranspose1d | MatmulConvTranspose1d, keys: count[int]) -> Layer:
     """An output sees one input and the one before, and lies half a stride behind: three inputs for a stride."""
     matrices = layer.matrices if isinstance(layer, MatmulConvTranspose1d) else upsampling_matrices(layer.weight)
+    now, later = matrices
     stride, bias = layer.stride, layer.bias
     assert bias is not None
+    biases, n_channels = bias.repeat(stride), bias.shape[0]
     padding = math.ceil(stride / 2) - stride % 2  # an odd stride is filled by one position on the left
 
-    def step(x: Tensor, first: bool, last: bool) -> Tensor:
-        x = x.to(matrices.dtype)
-        y = x[:, 1:] @ matrices[0] + x[:, :-1] @ matrices[1]
-        y = y.view(x.shape[0], -1, bias.shape[0])[:, padding : padding + (x.shape[1] - 2) * stride] + bias
+    def upsample(x: Tensor, first: bool, last: bool) -> Tensor:
+        x = x.to(now.dtype)
+        y = F.linear(x[:, 1:], now.T, biases) + x[:, :-1] @ later
+        y = y.view(x.shape[0], -1, n_channels)[:, padding : padding + (x.shape[1] - 2) * stride]
         if first and stride % 2:
             y[:, 0] = y[:, 2]  # by reflection
         return y
 
-    return Window(next(keys), step, width=3, padding=1, per_window=stride)
+    return Window(keys, upsample, width=3, padding=1, per_window=stride)
 
 
 def _snake(layer: Snake | InPlaceSnake, keys: count[int]) -> Layer:
-    alpha = layer.alpha.transpose(1, 2)
+    alpha = layer.alpha.transpose(1, 2).to(torch.promote_types(layer.alpha.dtype, torch.float32))
+    factors = snake_factors(alpha)
 
-    def step(x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return snake(wide, alpha.to(wide.dtype)).to(x.dtype)
+    def function(x: Tensor) -> Tensor:
+        return snake_by(x.to(torch.promote_types(x.dtype, torch.float32)), *factors).to(x.dtype)
 
-    return Pointwise(step)
+    return Pointwise(function)
 
 
 def _residual_unit(unit: ResidualUnit, keys: count[int]) -> Layer:

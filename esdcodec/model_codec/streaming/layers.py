@@ -1,9 +1,14 @@
-"""How a layer works on pieces, whatever it computes.
+"""How a layer works on a signal that comes in pieces, whatever it computes.
 
-Every layer gives the outputs whose inputs are all there, and keeps the inputs that later outputs need as well. It thus
-runs behind its input by its right context, and nothing is computed twice. Padding, of zeros or by reflection, and the
-normalisation of the inverse STFT belong to the true ends: the first piece finds the padding of the left, the last one
-brings that of the right, and everything comes out.
+A network is asked for frames: those from the first that is not given yet up to some frame. Which positions of which
+layer these need is known beforehand, by a walk back from the frames through the layers (`require`). A layer computes
+what is needed and no more.
+
+A value is *final* when all is known that it depends on. Each is computed once, as layers keep those of their input that
+they need again. Where frames are asked for before they are final, the signal is taken to end with what is known: what
+these frames need beyond the final values is computed for them, provisionally, and forgotten. The true end is no other
+case: all frames are asked for. Padding, of zeros or by reflection, and the normalisation of the inverse STFT belong to
+the ends.
 """
 
 from __future__ import annotations
@@ -11,74 +16,38 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .state import Kept, Piece, State, joined
+from .pieces import Need, Past, Piece, Progress, Span
+from .state import State
 
 
 class Layer:
-    """One step of a network, piece by piece."""
+    """A layer on pieces. `bind` and `require` are called once, when it becomes part of a network."""
 
-    def __call__(self, x: Piece, state: State, last: bool) -> Piece:
-        """The outputs that are known after the next piece; with `last`, nothing follows and all are."""
-        raise NotImplementedError
+    def bind(self, per_frame: int) -> int:
+        """Take note of the positions of the input that make a frame; those of the output are returned."""
+        return per_frame
 
-    def known(self, n: int) -> int:
-        """Outputs that are known after `n` inputs of a stream that goes on."""
+    def require(self, need: Need) -> Need:
+        """Take note of what is needed of the output; what that needs of the input is returned."""
+        return need
+
+    def __call__(self, x: Piece, state: State, span: Span) -> Piece:
+        """The outputs that are needed and not computed yet."""
         raise NotImplementedError
 
 
 class Pointwise(Layer):
-    """A step that looks at one position at a time."""
+    """A layer that looks at one position at a time."""
 
-    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
-        self.step = step
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
 
-    def __call__(self, x: Piece, state: State, last: bool) -> Piece:
-        return None if x is None else self.step(x)
-
-    def known(self, n: int) -> int:
-        return n
-
-
-class Window(Layer):
-    """A step that looks at `width` positions for each output and moves on by `stride`: a convolution and its kin.
-
-    Args:
-        step: ``[B, (n - 1) · stride + width, C] -> [B, n · per_window, C']``, without padding of its own. It is told
-            whether the window lies at the true start and at the true end.
-        padding: zeros at either end of the whole.
-    """
-
-    def __init__(
-        self,
-        key: int,
-        step: Callable[[Tensor, bool, bool], Tensor],
-        *,
-        width: int,
-        stride: int = 1,
-        padding: int = 0,
-        per_window: int = 1,
-    ) -> None:
-        self.key, self.step = key, step
-        self.width, self.stride, self.padding, self.per_window = width, stride, padding, per_window
-
-    def __call__(self, x: Piece, state: State, last: bool) -> Piece:
-        kept = state.get(self.key)
-        before = None if kept is None else kept.values
-        some = x if x is not None else before
-        if some is None:
-            return None
-        padding = some.new_zeros(some.shape[0], self.padding, some.shape[2])
-        x = joined(padding if kept is None else before, x, padding if last else None)
-        assert x is not None
-        n = max(0, (x.shape[1] - self.width) // self.stride + 1)
-        begun = kept is not None and kept.begun
-        state[self.key] = Kept(x[:, n * self.stride :].clone() if n else x, begun or n > 0)
-        return self.step(x[:, : (n - 1) * self.stride + self.width], not begun, last) if n else None
-
-    def known(self, n: int) -> int:
-        return max(0, (n + self.padding - self.width) // self.stride + 1) * self.per_window
+    def __call__(self, x: Piece, state: State, span: Span) -> Piece:
+        return x.map(self.function)
 
 
 class Chain(Layer):
@@ -87,41 +56,111 @@ class Chain(Layer):
     def __init__(self, *layers: Layer) -> None:
         self.layers = layers
 
-    def __call__(self, x: Piece, state: State, last: bool) -> Piece:
+    def bind(self, per_frame: int) -> int:
         for layer in self.layers:
-            x = layer(x, state, last)
+            per_frame = layer.bind(per_frame)
+        return per_frame
+
+    def require(self, need: Need) -> Need:
+        for layer in reversed(self.layers):
+            need = layer.require(need)
+        return need
+
+    def __call__(self, x: Piece, state: State, span: Span) -> Piece:
+        for layer in self.layers:
+            x = layer(x, state, span)
         return x
 
-    def known(self, n: int) -> int:
-        for layer in self.layers:
-            n = layer.known(n)
-        return n
+
+class Window(Layer):
+    """A layer that looks at `width` positions for each output and moves on by `stride`: a convolution and its kin.
+
+    Args:
+        function: ``[B, (n - 1) · stride + width, C] -> [B, n · per_window, C']``, without padding of its own. It is
+            told whether the first window is the first of the signal, and the last its last.
+        padding: zeros at either end of the signal.
+    """
+
+    def __init__(
+        self,
+        keys: count[int],
+        function: Callable[[Tensor, bool, bool], Tensor],
+        *,
+        width: int,
+        stride: int = 1,
+        padding: int = 0,
+        per_window: int = 1,
+    ) -> None:
+        self.past, self.windows = Past(next(keys)), Progress(next(keys))
+        self.function, self.width, self.stride, self.padding = function, width, stride, padding
+        self.per_window = per_window
+
+    def bind(self, per_frame: int) -> int:
+        self.windows.per_frame, rest = divmod(per_frame, self.stride)
+        assert not rest
+        return self.windows.per_frame * self.per_window
+
+    def require(self, need: Need) -> Need:
+        left, right = (-(-each // self.per_window) for each in need)
+        self.windows.need = Need(left, right)
+        return Need(left * self.stride + self.padding, (right - 1) * self.stride - self.padding + self.width)
+
+    def __call__(self, x: Piece, state: State, span: Span) -> Piece:
+        x = self.past.before(x, state)
+        final = (x.final + self.padding - self.width) // self.stride + 1
+        start, end, final, later = self.windows.advance(final, state, span)
+        y = self._compute(x, start, end, span) if end > start else None
+        shift = span.given * self.windows.per_frame * self.stride
+        self.past.keep(x, later * self.stride - self.padding, state, shift)
+        return Piece(y, start * self.per_window, end * self.per_window, final * self.per_window)
+
+    def _compute(self, x: Piece, start: int, end: int, span: Span) -> Tensor:
+        """The outputs of the windows `start` to `end`."""
+        n = self.windows.per_frame
+        first, last = start * self.stride - self.padding, (end - 1) * self.stride - self.padding + self.width
+        before, after = max(0, span.begin * n * self.stride - first), max(0, last - span.end * n * self.stride)
+        inputs = x.between(first + before, last - after)
+        if before or after:
+            inputs = F.pad(inputs, (0, 0, before, after))
+        return self.function(inputs, start == span.begin * n, end == span.end * n)
 
 
 class Together:
-    """Streams of the same rate side by side: what one is ahead of the others waits for them."""
+    """Signals of the same rate, merged position by position: one that is ahead of the others waits for them."""
 
-    def __init__(self, keys: Sequence[int]) -> None:
-        self.keys = keys
+    def __init__(self, keys: count[int], n_signals: int, merge: Callable[..., Tensor]) -> None:
+        self.pasts, self.progress = [Past(next(keys)) for _ in range(n_signals)], Progress(next(keys))
+        self.merge = merge
 
-    def __call__(self, *pieces: Piece, state: State) -> tuple[Tensor, ...] | None:
-        waiting = [joined(state[key].values if key in state else None, piece) for key, piece in zip(self.keys, pieces)]
-        n = min(0 if each is None else each.shape[1] for each in waiting)
-        for key, each in zip(self.keys, waiting):
-            if each is not None:
-                state[key] = Kept(each[:, n:].clone() if n else each, False)
-        return tuple(each[:, :n] for each in waiting if each is not None) if n else None
+    def bind(self, per_frame: int) -> int:
+        self.progress.per_frame = per_frame
+        return per_frame
+
+    def require(self, need: Need) -> Need:
+        self.progress.need = need
+        return need
+
+    def __call__(self, pieces: Sequence[Piece], state: State, span: Span) -> Piece:
+        pieces = [past.before(piece, state) for past, piece in zip(self.pasts, pieces)]
+        final = min(piece.final for piece in pieces)
+        start, end, final, later = self.progress.advance(final, state, span)
+        merged = self.merge(*(piece.between(start, end) for piece in pieces)) if end > start else None
+        for past, piece in zip(self.pasts, pieces):
+            past.keep(piece, later, state, span.given * self.progress.per_frame)
+        return Piece(merged, start, end, final)
 
 
 class Residual(Layer):
     """The input plus what `body` makes of it."""
 
     def __init__(self, keys: count[int], body: Layer) -> None:
-        self.body, self.together = body, Together([next(keys), next(keys)])
+        self.body, self.together = body, Together(keys, 2, torch.add)
 
-    def __call__(self, x: Piece, state: State, last: bool) -> Piece:
-        both = self.together(x, self.body(x, state, last), state=state)
-        return None if both is None else both[0] + both[1]
+    def bind(self, per_frame: int) -> int:
+        return self.together.bind(self.body.bind(per_frame))
 
-    def known(self, n: int) -> int:
-        return self.body.known(n)
+    def require(self, need: Need) -> Need:
+        return self.together.require(need).union(self.body.require(need))
+
+    def __call__(self, x: Piece, state: State, span: Span) -> Piece:
+        return self.together((x, self.body(x, state, span)), state, span)

@@ -1,115 +1,123 @@
-"""The figure, for pieces."""
+"""Encoding and decoding by pieces, exact or with less look-ahead."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import count
 
-import torch
-
-from ..layers import full_precision
 from ..network import Network
-from .condition import condition_network
-from .decoder import StreamingDecoder
-from .forms import streaming
-from .layers import Together
-from .state import Piece, State, flat
+from .layers import Chain
+from .parts import DecodeLatent, Dequantize, condition, encode_latent, quantize, synthesise
+from .state import State
+from .steps import Frames, Step
+
+
+class StreamingSteps:
+    """Frames in, frames out, in steps. The past lies in the state that a call gets."""
+
+    steps: tuple[Step, ...]
+
+    def __call__(self, frames: Frames, state: State, last: bool) -> Frames:
+        """The frames that are known after more frames ``[B, L, C]``; with `last`, nothing follows."""
+        raise NotImplementedError
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames that must follow a frame before it is given."""
+        return sum(step.look_ahead for step in self.steps)
+
+    @property
+    def exact_look_aheads(self) -> list[int]:
+        """Frames that each step needs to be exact."""
+        return [step.exact for step in self.steps]
+
+
+class EncodingSteps(StreamingSteps):
+    """Audio as frames ``[B, L, hop_length]`` to codes ``[B, L, n_quantizers]``.
+
+    Args:
+        look_aheads: frames, of the encoder and of the semantic decoder. Default: exact, as one step.
+    """
+
+    def __init__(self, network: Network, n_quantizers: int, look_aheads: Sequence[int] | None = None) -> None:
+        keys = count()
+        encoder, quantizer = encode_latent(network, keys), quantize(network, keys, n_quantizers)
+        hop = (network.hop_length,)
+        if look_aheads is None:
+            self.steps = (Step(keys, Chain(encoder, quantizer), per_frame=hop),)
+        else:
+            of_encoder, of_quantizer = look_aheads
+            self.steps = Step(keys, encoder, of_encoder, hop), Step(keys, quantizer, of_quantizer)
+
+    def __call__(self, frames: Frames, state: State, last: bool) -> Frames:
+        frames = None if frames is None else frames.flatten(1)[..., None]
+        for step in self.steps:
+            frames = step(frames, state=state, last=last)
+        return frames
+
+
+class DecodingSteps(StreamingSteps):
+    """Codes ``[B, L, n]`` to audio ``[B, hop_length · L, 1]``.
+
+    Args:
+        look_aheads: frames, of the semantic decoder, the condition network and the decoder. Default: exact, as one
+            step: less than their sum, as the decoder looks further ahead in the latent than in the subband.
+    """
+
+    def __init__(self, network: Network, look_aheads: Sequence[int] | None = None) -> None:
+        keys = count()
+        dequantize = Dequantize(network, keys)
+        if look_aheads is None:
+            self.steps = (Step(keys, Chain(dequantize, DecodeLatent(network, keys))),)
+        else:
+            of_latent, of_subband, of_audio = look_aheads
+            rates = 1, network.subband_hop_length
+            self.steps = (
+                Step(keys, dequantize, of_latent),
+                Step(keys, condition(network, keys), of_subband),
+                Step(keys, synthesise(network, keys), of_audio, rates),
+            )
+
+    def __call__(self, frames: Frames, state: State, last: bool) -> Frames:
+        first, *others = self.steps
+        frames = first(frames, state=state, last=last)
+        if others:
+            condition_, synthesise_ = others
+            subband = condition_(frames, state=state, last=last)
+            frames = synthesise_(frames, subband, state=state, last=last)
+        return frames
 
 
 class StreamingNetwork:
-    """The figure for pieces: the steps of `network.Network`, of layers that keep their past in a state.
+    """The streaming forms of a network, each made once.
 
     Args:
         network: an inference form.
-
-    Raises:
-        TypeError: it has a part that cannot be streamed: of a type that is not known here, compiled or with hooks.
     """
 
     def __init__(self, network: Network) -> None:
-        keys = count()
         self.network = network
-        self.encoder = streaming(network.encoder, keys)
-        self.semantic_decoder = streaming(network.semantic_decoder, keys)
-        self.condition_network = condition_network(network.condition_network, keys)
-        self.decoder = StreamingDecoder(network.decoder, keys)
-        self.residual_together = Together([next(keys), next(keys), next(keys)])
-        self.latent_together = Together([next(keys), next(keys)])
+        self._made: dict[object, StreamingSteps] = {}
 
-    def encode_latent(self, audio: Piece, state: State, last: bool) -> Piece:
-        """Latent ``[B, L, D]`` of audio ``[B, n, 1]``, whole frames in all."""
-        latent = self.encoder(audio, state, last)
-        return None if latent is None else latent.float()
+    def encoder(self, n_quantizers: int, look_aheads: Sequence[int] | None = None) -> StreamingSteps:
+        """See `EncodingSteps`.
 
-    def quantize(self, latent: Piece, state: State, last: bool, *, n_quantizers: int) -> Piece:
-        """Codes ``[B, L, n_quantizers]`` of a latent ``[B, L, D]``."""
-        semantic, quantized = None, None
-        if latent is not None:
-            with full_precision(latent.device):
-                semantic = self.network.semantic_quantizer.encode(latent.transpose(1, 2))
-                if n_quantizers > 1:
-                    quantized = self.network.semantic_quantizer.decode(semantic).transpose(1, 2)
-                semantic = semantic.transpose(1, 2)
-        if n_quantizers == 1:
-            return semantic
-        known = self.residual_together(latent, semantic, self.semantic_decoder(quantized, state, last), state=state)
-        if known is None:
-            return None
-        latent, semantic, described = known
-        with full_precision(latent.device):
-            residual = (latent - described.float()).transpose(1, 2)
-            acoustic = self.network.acoustic_quantizer.encode(residual, n_quantizers - 1)
-        return torch.cat([semantic, acoustic.transpose(1, 2)], dim=2)
+        Raises:
+            TypeError: a part cannot be streamed: of a type that is not known here, compiled or with hooks.
+        """
+        key = n_quantizers, None if look_aheads is None else tuple(look_aheads)
+        return self._once(key, lambda: EncodingSteps(self.network, n_quantizers, look_aheads))
 
-    def dequantize(self, codes: Piece, state: State, last: bool) -> Piece:
-        """Latent ``[B, L, D]`` of codes ``[B, L, n]``."""
-        semantic, acoustic = None, None
-        if codes is not None:
-            layers = codes.transpose(1, 2)
-            with full_precision(codes.device):
-                semantic = self.network.semantic_quantizer.decode(layers[:, :1]).transpose(1, 2)
-                acoustic = self.network.acoustic_quantizer.decode(layers[:, 1:]).transpose(1, 2)
-        known = self.latent_together(self.semantic_decoder(semantic, state, last), acoustic, state=state)
-        return None if known is None else known[0].float() + known[1]
+    def decoder(self, look_aheads: Sequence[int] | None = None) -> StreamingSteps:
+        """See `DecodingSteps`.
 
-    def condition(self, latent: Piece, state: State, last: bool) -> Piece:
-        """Subband ``[B, subband_hop_length · L, 1]`` of a latent ``[B, L, D]``."""
-        return self.condition_network(latent, state, last)
+        Raises:
+            TypeError: as `encoder`.
+        """
+        key = None if look_aheads is None else tuple(look_aheads)
+        return self._once(key, lambda: DecodingSteps(self.network, look_aheads))
 
-    def synthesise(self, latent: Piece, subband: Piece, state: State, last: bool) -> Piece:
-        """Audio ``[B, hop_length · L, 1]`` of a latent ``[B, L, D]`` and its subband."""
-        audio = self.decoder(latent, subband, state, last)
-        return None if audio is None else audio.float()
-
-    def encode(self, audio: Piece, state: State, last: bool, *, n_quantizers: int) -> Piece:
-        """Codes ``[B, L, n_quantizers]`` of audio as frames ``[B, L, hop_length]``."""
-        latent = self.encode_latent(flat(audio), state, last)
-        return self.quantize(latent, state, last, n_quantizers=n_quantizers)
-
-    def decode(self, codes: Piece, state: State, last: bool) -> Piece:
-        """Audio ``[B, hop_length · L, 1]`` of codes ``[B, L, n]``."""
-        latent = self.dequantize(codes, state, last)
-        return self.synthesise(latent, self.condition(latent, state, last), state, last)
-
-    # ---- look-ahead: frames that must follow a frame before its values are known -----------------------------------
-
-    def encoder_look_aheads(self, n_quantizers: int) -> tuple[int, int]:
-        """Of the encoder and of the semantic decoder, which matters with acoustic codes; they add up."""
-        of_encoder = _FAR - self.encoder.known(_FAR * self.network.hop_length)
-        return of_encoder, _FAR - self.semantic_decoder.known(_FAR) if n_quantizers > 1 else 0
-
-    def decoder_look_aheads(self) -> tuple[int, int, int]:
-        """Of the semantic decoder, the condition network and the decoder."""
-        hop, subband_hop = self.network.hop_length, self.network.subband_hop_length
-        return (
-            _FAR - self.semantic_decoder.known(_FAR),
-            _FAR - self.condition_network.known(_FAR) // subband_hop,
-            _FAR - self.decoder.known(_FAR, _FAR * subband_hop) // hop,
-        )
-
-    def decoder_look_ahead(self) -> int:
-        """Of decoding as a whole: less than the sum, as the decoder looks further ahead in the latent than below it."""
-        latent = self.semantic_decoder.known(_FAR)
-        return _FAR - self.decoder.known(latent, self.condition_network.known(latent)) // self.network.hop_length
-
-
-_FAR = 10_000  # frames: no network needs so many
+    def _once(self, key: object, make: Callable[[], StreamingSteps]) -> StreamingSteps:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
