@@ -37,9 +37,9 @@ class ConcealingDecoder:
             ValueError: as `StreamDecoder.push`.
         """
         audio = self.stream.push(codes)
-        self.gain = 1.0
-        self.gains += [1.0] * codes.shape[-1]
-        self.last = codes[..., -1:]
+        if codes.shape[-1]:
+            self.gain, self.last = 1.0, codes[..., -1:]
+            self.gains += [1.0] * codes.shape[-1]
         return self._faded(audio)
 
     def lose(self, n_frames: int) -> Tensor:

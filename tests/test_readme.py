@@ -20,6 +20,7 @@ from esdcodec.model_codec.discriminator import Discriminator
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+LIVE = (ROOT / "docs/live.md").read_text(encoding="utf-8")
 TOKENS = (ROOT / "docs/tokens.md").read_text(encoding="utf-8")
 COMPATIBILITY = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
 
@@ -41,6 +42,17 @@ def test_the_quickstart_runs_and_its_shapes_are_true(tmp_path, monkeypatch):
     assert namespace["semantic"].shape == (1, 1, length)
     assert namespace["acoustic"].shape == (1, 2, length)
     assert namespace["decoded"].shape == (1, 1, 960 * length)
+
+
+def test_the_examples_of_the_live_page_run_and_their_shapes_are_true():
+    namespace: dict[str, object] = {}
+    exec(example("live", LIVE), namespace)
+    assert namespace["decoder"].look_ahead_ms == 120
+    assert namespace["audio"].shape[-1] == 6 * 960  # all but what came before: both streams wait for three frames
+    exec(example("many", LIVE), namespace)
+    assert [codes.shape[:2] for codes in namespace["codes"]] == [(1, 3)] * 3
+    exec(example("lost", LIVE), namespace)
+    assert torch.cat(namespace["audio"], dim=-1).shape == (1, 1, 6 * 960)
 
 
 def test_the_examples_of_the_python_page_run_and_their_shapes_are_true():

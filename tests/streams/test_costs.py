@@ -11,26 +11,27 @@ from tests.streams.pushes import HOP, ONE_PASS, pushed
 class TestPushes:
     """A push costs its own frames."""
 
-    @pytest.mark.parametrize("n_frames", [1, 2, 5])
+    @pytest.mark.parametrize("n_frames", [1, 5])
     @pytest.mark.parametrize("n", [1, 6])
     def test_encoding_costs_one_pass(self, tiny_codec, recording, n_frames, n):
-        tiny_codec.encode(recording[..., :HOP])  # makes the form
-        once = flops_of(lambda: tiny_codec.encode(recording, n_quantizers=n, chunk_seconds=ONE_PASS))
+        audio = recording[..., : 60 * HOP]
+        tiny_codec.encode(audio)  # makes the form
+        once = flops_of(lambda: tiny_codec.encode(audio, n_quantizers=n, chunk_seconds=ONE_PASS))
         stream = tiny_codec.stream_encoder(n_quantizers=n)
-        assert flops_of(lambda: pushed(stream, recording, n_frames * HOP)) <= 1.05 * once
+        assert flops_of(lambda: pushed(stream, audio, n_frames * HOP)) <= 1.05 * once
 
-    @pytest.mark.parametrize("n_frames", [1, 2, 5])
+    @pytest.mark.parametrize("n_frames", [1, 5])
     def test_decoding_costs_one_pass(self, tiny_codec, recording, n_frames):
-        codes = tiny_codec.encode(recording)[..., :150]
+        codes = tiny_codec.encode(recording)[..., :60]
         once = flops_of(lambda: tiny_codec.decode(codes, chunk_seconds=ONE_PASS))
         stream = tiny_codec.stream_decoder()
         assert flops_of(lambda: pushed(stream, codes, n_frames)) <= 1.05 * once
 
-    @pytest.mark.parametrize("look_ahead_ms", [0, 15, 60])
+    @pytest.mark.parametrize("look_ahead_ms", [0, 15])
     def test_a_smaller_look_ahead_costs_a_fourth_of_windows_however_pieces_are_cut(
         self, tiny_codec, recording, look_ahead_ms
     ):
-        codes = tiny_codec.encode(recording)[..., :100]
+        codes = tiny_codec.encode(recording)[..., :40]
         stream = tiny_codec.stream_decoder(look_ahead_ms=look_ahead_ms)
         cost = flops_of(lambda: pushed(stream, codes, 1))
         reference = decoding(tiny_codec, chunk_frames=1, look_aheads=list(stream.look_aheads.values()))

@@ -52,11 +52,18 @@ class TestLookAhead:
         ("n_frames", "expected"), [(1, (0, 1, 0)), (3, (1, 1, 1)), (7, (2, 3, 2)), (18, (6, 8, 4)), (99, (9, 24, 10))]
     )
     def test_it_is_spread_as_measured(self, n_frames, expected):
-        assert spread(n_frames, DECODER_WEIGHTS, (9, 24, 10)) == expected
+        most = dict(zip(DECODER_WEIGHTS, (9, 24, 10)))
+        assert spread(n_frames, DECODER_WEIGHTS, most) == dict(zip(DECODER_WEIGHTS, expected))
 
     def test_every_frame_of_it_is_spread(self):
         for n in range(20):
-            assert sum(spread(n, ENCODER_WEIGHTS, (8, 12))) == n
+            assert sum(spread(n, ENCODER_WEIGHTS, dict(zip(ENCODER_WEIGHTS, (8, 12)))).values()) == n
+
+    def test_a_stream_says_how_it_is_spread(self, tiny_codec):
+        stream = tiny_codec.stream_decoder(look_ahead_ms=7 * 5)
+        assert stream.look_aheads == {"semantic decoder": 2, "condition network": 3, "decoder": 2}
+        semantic = tiny_codec.stream_encoder(n_quantizers=1, look_ahead_ms=3 * 5)
+        assert semantic.look_aheads == {"encoder": 3, "semantic decoder": 0}  # whose acoustic codes nobody wants
 
     @pytest.mark.parametrize("wrong", [-1, float("nan")])
     def test_nonsense_is_refused(self, tiny_codec, wrong):

@@ -80,6 +80,13 @@ class TestStreams:
         with pytest.raises(ValueError, match="not one of 0 to"):
             decoder.push(codes + TINY["semantic_codebook_size"])
 
+    def test_what_an_encoder_does_not_give_yet_is_nothing_to_decode(self, tiny_codec, recording):
+        encoder, decoder = tiny_codec.stream_encoder(), tiny_codec.stream_decoder()
+        parts = [decoder.push(encoder.push(piece)) for piece in recording[..., :6000].split(500, dim=-1)]
+        parts += [decoder.push(encoder.finish()), decoder.finish()]
+        expected = tiny_codec.decode(tiny_codec.encode(recording[..., :6000]))
+        torch.testing.assert_close(torch.cat(parts, dim=-1), expected, rtol=0, atol=1e-4)
+
 
 class TestModels:
     """Of other weights, dtypes and parts."""

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pieces import Need, Past, Piece, Progress, Span
+from .pieces import Need, Past, Piece, Schedule, Span
 from .state import State
 
 
@@ -91,7 +91,7 @@ class Window(Layer):
         padding: int = 0,
         per_window: int = 1,
     ) -> None:
-        self.past, self.windows = Past(next(keys)), Progress(next(keys))
+        self.past, self.windows = Past(next(keys)), Schedule(next(keys))
         self.function, self.width, self.stride, self.padding = function, width, stride, padding
         self.per_window = per_window
 
@@ -129,24 +129,24 @@ class Together:
     """Signals of the same rate, merged position by position: one that is ahead of the others waits for them."""
 
     def __init__(self, keys: count[int], n_signals: int, merge: Callable[..., Tensor]) -> None:
-        self.pasts, self.progress = [Past(next(keys)) for _ in range(n_signals)], Progress(next(keys))
+        self.pasts, self.schedule = [Past(next(keys)) for _ in range(n_signals)], Schedule(next(keys))
         self.merge = merge
 
     def bind(self, per_frame: int) -> int:
-        self.progress.per_frame = per_frame
+        self.schedule.per_frame = per_frame
         return per_frame
 
     def require(self, need: Need) -> Need:
-        self.progress.need = need
+        self.schedule.need = need
         return need
 
     def __call__(self, pieces: Sequence[Piece], state: State, span: Span) -> Piece:
         pieces = [past.before(piece, state) for past, piece in zip(self.pasts, pieces)]
         final = min(piece.final for piece in pieces)
-        start, end, final, later = self.progress.advance(final, state, span)
+        start, end, final, later = self.schedule.advance(final, state, span)
         merged = self.merge(*(piece.between(start, end) for piece in pieces)) if end > start else None
         for past, piece in zip(self.pasts, pieces):
-            past.keep(piece, later, state, span.given * self.progress.per_frame)
+            past.keep(piece, later, state, span.given * self.schedule.per_frame)
         return Piece(merged, start, end, final)
 
 

@@ -9,13 +9,13 @@ from ..network import Network
 from .layers import Chain
 from .parts import DecodeLatent, Dequantize, condition, encode_latent, quantize, synthesise
 from .state import State
-from .steps import Frames, Step
+from .steps import Frames, StreamingStep
 
 
 class StreamingSteps:
     """Frames in, frames out, in steps. The past lies in the state that a call gets."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[StreamingStep, ...]
 
     def __call__(self, frames: Frames, state: State, last: bool) -> Frames:
         """The frames that are known after more frames ``[B, L, C]``; with `last`, nothing follows."""
@@ -44,10 +44,10 @@ class EncodingSteps(StreamingSteps):
         encoder, quantizer = encode_latent(network, keys), quantize(network, keys, n_quantizers)
         hop = (network.hop_length,)
         if look_aheads is None:
-            self.steps = (Step(keys, Chain(encoder, quantizer), per_frame=hop),)
+            self.steps = (StreamingStep(keys, Chain(encoder, quantizer), per_frame=hop),)
         else:
             of_encoder, of_quantizer = look_aheads
-            self.steps = Step(keys, encoder, of_encoder, hop), Step(keys, quantizer, of_quantizer)
+            self.steps = StreamingStep(keys, encoder, of_encoder, hop), StreamingStep(keys, quantizer, of_quantizer)
 
     def __call__(self, frames: Frames, state: State, last: bool) -> Frames:
         frames = None if frames is None else frames.flatten(1)[..., None]
@@ -68,14 +68,14 @@ class DecodingSteps(StreamingSteps):
         keys = count()
         dequantize = Dequantize(network, keys)
         if look_aheads is None:
-            self.steps = (Step(keys, Chain(dequantize, DecodeLatent(network, keys))),)
+            self.steps = (StreamingStep(keys, Chain(dequantize, DecodeLatent(network, keys))),)
         else:
             of_latent, of_subband, of_audio = look_aheads
             rates = 1, network.subband_hop_length
             self.steps = (
-                Step(keys, dequantize, of_latent),
-                Step(keys, condition(network, keys), of_subband),
-                Step(keys, synthesise(network, keys), of_audio, rates),
+                StreamingStep(keys, dequantize, of_latent),
+                StreamingStep(keys, condition(network, keys), of_subband),
+                StreamingStep(keys, synthesise(network, keys), of_audio, rates),
             )
 
     def __call__(self, frames: Frames, state: State, last: bool) -> Frames:

@@ -83,7 +83,7 @@ class Past:
             state.kept[self.key] = Kept(x.between(start, x.final).clone(), start - shift)
 
 
-class Progress:
+class Schedule:
     """Which outputs of a layer are computed, call by call."""
 
     def __init__(self, key: int) -> None:

@@ -16,7 +16,7 @@ from .state import Kept, State
 Frames = Tensor | None  # [B, L · per_frame, C]; None: there are none
 
 
-class Step:
+class StreamingStep:
     """A part of the network that gives each frame `look_ahead` frames after its end, and does not change it any more.
 
     With less look-ahead than a frame depends on it is given as if the signal ended there. The frames of a piece are
