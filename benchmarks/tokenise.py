@@ -1,11 +1,12 @@
 """How fast speech becomes tokens on this machine, beside the simple loop and the network alone, in the same run.
 
-    python benchmarks/tokenise.py [SHARDS] [--minutes 20] [--jobs 1 2] [--rounds 2] [-n 3]
+    python benchmarks/tokenise.py [SHARDS] [--minutes 20] [--jobs 1 2] [--engines local ray] [--rounds 2] [-n 3]
 
 The corpus is made first: mp3 utterances of 1 to 12 s in tars, cut from SHARDS or the bundled sample. "Simple loop"
 reads an utterance, encodes it with all threads and saves it, then the next. "Network" encodes what tokenise would, from
 memory, without reading or writing: the ceiling. The ways are taken in turns. Processes of `tokenise --jobs 2` start
-anew for each run, and that is counted, so give enough minutes. `waits` is the share of the time in which a process is
+anew for each run, and that is counted, so give enough minutes. So do Ray's actors, on a cluster of this machine that
+is there already; its start is told apart. `waits` is the share of the time in which a process is
 not in the network; `busy` is processor time by wall time and cores.
 """
 
@@ -137,12 +138,22 @@ def reading(corpus: Path, settings: TokeniseSettings) -> float:
     return (time.process_time() - started) * 3600 / seconds
 
 
+def start_ray() -> None:
+    """A cluster of this machine, to which `tokenise` connects."""
+    import ray
+
+    started = time.perf_counter()
+    ray.init("local", num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    print(f"Ray was there after {time.perf_counter() - started:.1f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", nargs="?", help="speech to cut the corpus from (default: the bundled sample)")
     parser.add_argument("--minutes", type=float, default=20, help="of audio (default: %(default)s)")
     parser.add_argument("--per-shard", type=int, default=50, help="utterances (default: %(default)s)")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, CORES])
+    parser.add_argument("--engines", nargs="+", default=["local"], choices=["local", "ray"])
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--batch-seconds", type=float, default=TokeniseSettings.batch_seconds)
     parser.add_argument("--rounds", type=int, default=2)
@@ -163,23 +174,29 @@ def main() -> None:
         )
         print(f"reading, decoding, resampling: {reading(corpus, settings):.1f} core seconds per hour of audio")
         codec.encode(torch.zeros(1, 1, 10 * RATE))
+        if "ray" in args.engines:
+            start_ray()
         for number in range(args.rounds):
             for jobs in args.jobs:
                 rate = network_rate(corpus, settings, jobs)
                 results.setdefault(f"network, {jobs} processes", []).append((rate, 0.0, float("nan")))
-                output = Path(temporary) / f"tokens-{jobs}-{number}"
-                wall, busy, summary = timed(lambda: tokenise([corpus], output, settings, jobs=jobs))  # noqa: B023
-                if not summary.complete:  # type: ignore[attr-defined]
-                    raise SystemExit(f"tokenise --jobs {jobs} left something out: {summary}")
-                waits = 1 - summary.network_seconds / (wall * jobs)  # type: ignore[attr-defined]
-                results.setdefault(f"tokenise --jobs {jobs}", []).append((3600 * hours / wall, waits, busy))
+                for engine in args.engines:
+                    output = Path(temporary) / f"tokens-{engine}-{jobs}-{number}"
+                    options = {"jobs": jobs, "engine": engine, "threads": max(1, CORES // jobs)}
+                    wall, busy, summary = timed(lambda: tokenise([corpus], output, settings, **options))  # noqa: B023
+                    if not summary.complete:  # type: ignore[attr-defined]
+                        raise SystemExit(f"tokenise with {options} left something out: {summary}")
+                    waits = 1 - summary.network_seconds / (wall * jobs)  # type: ignore[attr-defined]
+                    busy = busy if engine == "local" else float("nan")  # its processes are not of this one
+                    name = f"tokenise --jobs {jobs}, {engine}"
+                    results.setdefault(name, []).append((3600 * hours / wall, waits, busy))
             torch.set_num_threads(CORES)
             wall, busy, _ = timed(lambda: simple_loop(codec, corpus, Path(temporary) / f"loop-{number}", args.n))  # noqa: B023
             results.setdefault("simple loop", []).append((3600 * hours / wall, float("nan"), busy))
-    print(f"load {os.getloadavg()[0]:.1f} after\n{'':22}{'hours per hour':>15}{'waits':>8}{'busy':>8}")
+    print(f"load {os.getloadavg()[0]:.1f} after\n{'':26}{'hours per hour':>15}{'waits':>8}{'busy':>8}")
     for name, values in results.items():
         rate, waits, busy = map(statistics.median, zip(*values))
-        print(f"{name:22}{rate:15.1f}{waits:8.0%}{busy:8.0%}".replace("nan%", "   –"))
+        print(f"{name:26}{rate:15.1f}{waits:8.0%}{busy:8.0%}".replace("nan%", "   –"))
     best = {kind: max(statistics.median(r for r, *_ in v) for k, v in results.items() if k.startswith(kind))
             for kind in ("network", "tokenise", "simple")}  # fmt: skip
     print(f"tokenise is {best['tokenise'] / best['simple']:.2f} times as fast as the simple loop")

@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -84,6 +84,15 @@ def tidy(folder: Path) -> None:
                     lock = _lock(stream, wait=False) if match[1] == HOST else None
                     if lock or (lock is None and time.time() - os.fstat(stream.fileno()).st_mtime > OLD):
                         (folder / name).unlink()
+
+
+def tidy_after_kill(folders: Collection[Path], seconds: float) -> None:
+    """`tidy` folders of processes that were killed just now, until the last one has ended, for so long at most."""
+    until = time.monotonic() + seconds
+    while any(any(folder.glob(".*.part")) for folder in folders) and time.monotonic() < until:
+        for folder in folders:
+            tidy(folder)
+        time.sleep(0.1)
 
 
 _tidy_once = functools.cache(tidy)

@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError,
         ValueError,
         RuntimeError,
-    ) as error:  # no such model, a folder that cannot be written, a wrong option
+        ImportError,
+    ) as error:  # no such model, a folder that cannot be written, a wrong option, an extra that is not installed
         print("esdcodec:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
         return 2
     finally:

@@ -14,12 +14,14 @@ from .terminal import printable
 if TYPE_CHECKING:
     from ..infer.tokenise import ShardManifest, Summary, TokeniseSettings, Unit
 
+ENGINES = ("local", "ray")
 FORMATS = ("tar", "parquet", "packed")
 N_EXAMPLES = 3  # of what was skipped, in a shard's line
 EXAMPLES = """  esdcodec tokenise data.list -o tokens -n 3 --jobs 2     tar shards, as the trainer takes them
   esdcodec tokenise speech/ -o tokens                     a folder of audio, in groups of 1,000
   esdcodec tokenise utterances.csv -o tokens              a table: path, and start, end, text, speaker, … if known
   esdcodec tokenise data.list -o tokens --part 3/64       one of 64; SLURM, torchrun and Kubernetes say which
+  esdcodec tokenise data.list -o tokens --engine ray      on all machines of a Ray cluster
   esdcodec tokenise --verify tokens                       whether all of it is whole
 The same command again goes on where it was stopped."""
 
@@ -31,13 +33,20 @@ class CorpusSettings:
     sources: tuple[str, ...]
     output: Path
     tokens: "TokeniseSettings"
-    jobs: int
+    jobs: int | None  # None: one; on Ray as many as there is room for
+    threads: int | None
     part: tuple[int, int] | None
+    engine: str
+    ray_address: str | None
     json: bool
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs} must be at least 1")
+        for name in ("jobs", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} {value} must be at least 1")
+        if self.ray_address is not None and self.engine != "ray":
+            raise UsageError("--ray-address is for --engine ray")
 
 
 def add_parser(commands: "Commands[Command]") -> None:
@@ -52,8 +61,11 @@ def add_parser(commands: "Commands[Command]") -> None:
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the convolutions")
     group.add_argument("--batch-seconds", type=float, default=60.0, help="of audio that go through it together")
     group = command.add_argument_group("work")
-    group.add_argument("--jobs", type=int, default=1, help="processes, each with its share of the cores")
+    group.add_argument("--jobs", type=int, help="processes (default: 1; on Ray as many as there is room for)")
+    group.add_argument("--threads", type=int, help="of each process (default: its share of the cores; on Ray 1)")
     group.add_argument("--part", type=_part, metavar="I/N", help="0/N to N-1/N (default: what the launcher says)")
+    group.add_argument("--engine", choices=ENGINES, default="local", help="ray: all of a cluster; extra [ray]")
+    group.add_argument("--ray-address", metavar="HOST:PORT", help="(default: the cluster known here, or a new one)")
     group.add_argument("--readers", type=int, default=2, help="threads of each process that read ahead")
     group.add_argument("--group-size", type=int, default=1000, help="files of a folder that make a shard")
     group.add_argument("--format", choices=FORMATS, default="tar", help="of the shards; parquet: extra [parquet]")
@@ -88,7 +100,8 @@ def start(args: argparse.Namespace) -> int:
         readers=args.readers,
         format=args.format,
     )
-    return run(CorpusSettings(tuple(args.sources), args.output, tokens, args.jobs, args.part, args.json))
+    work = (args.jobs, args.threads, args.part, args.engine, args.ray_address)
+    return run(CorpusSettings(tuple(args.sources), args.output, tokens, *work, args.json))
 
 
 def run(settings: CorpusSettings) -> int:
@@ -112,7 +125,15 @@ def run(settings: CorpusSettings) -> int:
                 bar.write(printable(f"{unit.name}: {_line(result)}"), file=sys.stderr)
 
         summary = tokenise(
-            settings.sources, settings.output, settings.tokens, jobs=settings.jobs, part=settings.part, report=report
+            settings.sources,
+            settings.output,
+            settings.tokens,
+            jobs=settings.jobs,
+            threads=settings.threads,
+            part=settings.part,
+            engine=settings.engine,
+            ray_address=settings.ray_address,
+            report=report,
         )
     _tell(settings, summary)
     return 0 if summary.complete else 1

@@ -1,6 +1,6 @@
 """Work in several processes, and signals that stop it."""
 
-from .pool import WorkerDied, in_processes, worker_number
+from .pool import FAILED_STARTS, GRACE, WorkerDied, in_processes, portable, worker_number
 from .signals import (
     EXIT_CODE,
     PREEMPTION,
@@ -15,6 +15,8 @@ from .signals import (
 
 __all__ = [
     "EXIT_CODE",
+    "FAILED_STARTS",
+    "GRACE",
     "PREEMPTION",
     "SIGNALS",
     "Interrupted",
@@ -23,6 +25,7 @@ __all__ = [
     "ignore_signals_in_worker",
     "in_processes",
     "interrupted_at_once",
+    "portable",
     "stop",
     "uninterrupted",
     "worker_number",

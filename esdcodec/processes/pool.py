@@ -187,7 +187,7 @@ def _serve(
     try:
         start(*args, **kwargs)
     except Exception as error:
-        connection.send(_portable(error))
+        connection.send(portable(error))
         return
     connection.send(None)
     while True:
@@ -198,10 +198,10 @@ def _serve(
         try:
             connection.send(work(job))
         except Exception as error:
-            connection.send(_portable(error))
+            connection.send(portable(error))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error, or its words where it cannot be pickled, or not be made again of what was pickled."""
     try:
         pickle.loads(pickle.dumps(error))

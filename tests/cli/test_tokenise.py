@@ -1,6 +1,7 @@
 """`esdcodec tokenise`."""
 
 import json
+import sys
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_wrong_commands_say_what_is_wrong(arguments, words, tmp_path, monkeypatc
     assert main(["tokenise", *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "extra"),
+    [(["--format", "parquet"], "pyarrow.parquet", "parquet"), (["--engine", "ray"], "ray", "ray")],
+)
+def test_without_an_extra_it_says_what_to_install(options, module, extra, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["tokenise", folder, "-o", str(tmp_path / "out"), *options]) == 2
+    assert f"pip install 'esdcodec[{extra}]'" in capsys.readouterr().err
 
 
 def test_every_format_that_there_is_can_be_asked_for():

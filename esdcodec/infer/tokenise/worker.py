@@ -28,13 +28,19 @@ class Worker:
         self.settings, self.output, self.threads = settings, output, threads
 
     def start(self) -> None:
-        """Load the model."""
+        """Load the model, to work with it."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        settings = self.settings
-        dtype: Any = settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        self.codec = load(settings.model, device=device_of_worker(settings.device), dtype=dtype)
-        self.codec.bitrate(settings.n_quantizers)  # says what is wrong with the number
+        dtype = self.settings.dtype
+        self._load(device_of_worker(self.settings.device), dtype if dtype == "auto" else getattr(torch, dtype))
+
+    def look(self) -> None:
+        """Load the model on the CPU, to know what is finished: others work."""
+        self._load(torch.device("cpu"), torch.float32)
+
+    def _load(self, device: torch.device, dtype: Any) -> None:
+        self.codec = load(self.settings.model, device=device, dtype=dtype)
+        self.codec.bitrate(self.settings.n_quantizers)  # says what is wrong with the number
         self.fingerprint = self.codec.fingerprint.hex()
 
     def finished(self, unit: Unit) -> list[tuple[str, str]] | None:
