@@ -1,4 +1,4 @@
-"""Train a codec: `python train.py` or `accelerate launch train.py`, then `--config-name=… [group.key=value …]`.
+"""Train: `python train.py` or `accelerate launch train.py`, then `--config-name=… [group.key=value …]`.
 
 It is what an installed package has as `esdcodec train` and `accelerate launch -m esdcodec.train`.
 """

@@ -16,6 +16,7 @@ from esdcodec.cli.main import parser
 from esdcodec.config import config_folder
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
 from esdcodec.model_codec.discriminator import Discriminator
+from esdcodec.training.tts import setup as tts_setup
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -148,7 +149,10 @@ def test_links_inside_the_repository_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in config_folder().glob("*.yaml")))
+CONFIGURATIONS = sorted(path.stem for path in config_folder().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGURATIONS if "_tts_" not in name])
 class TestConfigurations:
     def compose(self, name, *overrides):
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
@@ -173,6 +177,14 @@ class TestConfigurations:
             "mel", "condition_mel", "condition_magnitude", "low_band_mel", "feature_matching", "adversarial",
             "acoustic_commitment", "acoustic_codebook", "semantic_commitment", "distillation",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGURATIONS if "_tts_" in name])
+def test_configurations_of_speech_from_text_can_be_run(name):
+    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
+        config = compose(name, overrides=["trainer.output_dir=run", "data.max_tokens=4096"])
+    settings = tts_setup.check(OmegaConf.to_container(config, resolve=True))
+    assert (settings.task, settings.data.max_tokens) == ("tts_ar", 4096)
 
 
 def test_the_published_configuration_is_the_default_network():

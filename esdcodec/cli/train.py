@@ -1,4 +1,4 @@
-"""Train a codec: `esdcodec train`, `python train.py`, or on several GPUs `accelerate launch -m esdcodec.train`.
+"""Train a codec or speech from text: `esdcodec train`, `python train.py`, or `accelerate launch -m esdcodec.train`.
 
 All take the same arguments: `--config-name=esdcodec_train`, `group.key=value …` and Hydra's own.
 
@@ -27,7 +27,7 @@ EXAMPLES = """  esdcodec train --config-name=esdcodec_smoke machine.shards=SHARD
 
 def add_parser(commands: "Commands[Command]") -> None:
     """Only for the help: Hydra reads the arguments."""
-    command = add_command(commands, "train", "train a codec (needs the extra [train])", EXAMPLES, start)
+    command = add_command(commands, "train", "train a codec or speech from text (needs [train])", EXAMPLES, start)
     command.add_argument("--config-name", default="esdcodec_train", help=f"one of {', '.join(config_names())}")
     command.add_argument("--config-dir", help="folder of more configurations, of your own")
     command.add_argument("--cfg", choices=("job",), help="print the configuration instead")
@@ -104,7 +104,7 @@ def _train(config: Any) -> None:
     from ..dataset.skip_counts import TooMuchIsBroken
     from ..training.checkpoint import CheckpointError, NotSaved
     from ..training.run import recorded
-    from ..training.setup import make_trainer
+    from ..training.tasks import make_trainer
 
     for key in sorted(OmegaConf.missing_keys(config)):
         raise Wrong(f"{key} has no value: give it one, {key}=VALUE")

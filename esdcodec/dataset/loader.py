@@ -254,9 +254,5 @@ class TrainingBatches:
             sampler=sampler,
             num_workers=loaders.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=ignore_signals_in_worker,
         )
-
-
-def _start_worker(worker: int) -> None:
-    ignore_signals_in_worker()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .index import index_corpus
@@ -83,10 +84,19 @@ class Tokens(Dataset):
         return int(self._ends[-1])
 
     def __getitem__(self, number: int) -> Item:
+        return self.read(*self.locate(number))
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """The shard of an utterance, and its number there."""
         if not 0 <= number < len(self):
             raise IndexError(f"utterance {number} of {len(self)}")
         shard = int(np.searchsorted(self._ends, number, side="right"))
-        return self.read(shard, number - int(self._ends[shard] - self.counts[shard]))
+        return shard, number - int(self._ends[shard] - self.counts[shard])
+
+    def key(self, number: int) -> str:
+        """Of an utterance."""
+        shard, i = self.locate(number)
+        return self.manifest.keys[int(self._first[shard]) + i]
 
     def read(self, shard: int, i: int) -> Item:
         """Utterance `i` of a shard.
@@ -98,7 +108,7 @@ class Tokens(Dataset):
         columns = self.manifest.columns
         entry = TokenEntry(
             self.shards[shard],
-            *self.manifest.version(int(self._rows[shard])),
+            *self.version(shard),
             self.manifest.keys[row],
             **{name: int(columns[name][row]) for name in ("offset", "size", "metadata_offset", "metadata_size")},
             stored=int(self._stored[shard]),
@@ -109,6 +119,16 @@ class Tokens(Dataset):
             "codes": torch.from_numpy(codes.astype(np.int64)),
             "n_quantizers": self.n_quantizers,
         }
+
+    def version(self, shard: int) -> tuple[int, int]:
+        """Bytes and time of change, in nanoseconds, of a shard when it was indexed."""
+        return self.manifest.version(int(self._rows[shard]))
+
+    def lengths(self, shard: int) -> NDArray[np.int64]:
+        """Frames of all utterances of a shard, from the index alone."""
+        first = int(self._first[shard])
+        sizes = self.manifest.columns["size"][first : first + int(self.counts[shard])].astype(np.int64)
+        return (sizes - self._besides[shard]) // (2 * self._stored[shard])
 
     def length(self, shard: int, i: int) -> int:
         """Frames of an utterance, from the index alone."""
@@ -170,7 +190,7 @@ class TokenStream(IterableDataset):
         self.position, self.rank, self.n_ranks = position, rank, n_ranks
         self.prepare = prepare
 
-    def __iter__(self) -> Iterator[TokenBatch]:
+    def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         number, n_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         position = self.position
@@ -179,7 +199,7 @@ class TokenStream(IterableDataset):
             for _ in range(self.n_ranks):
                 ends.append(self._end(ends[-1]))
             if step % n_workers == number:
-                yield self._batch(range(ends[self.rank], ends[self.rank + 1]), ends[-1])
+                yield self.batch(range(ends[self.rank], ends[self.rank + 1]), range(position, ends[-1]))
             position = ends[-1]
 
     def _end(self, position: int) -> int:
@@ -189,16 +209,26 @@ class TokenStream(IterableDataset):
             return position + self.batch_size
         frames = 0
         for end in count(position):
-            _, shard, i = self.order[end]
-            frames += self.tokens.length(shard, i)
+            frames += self.length(end)
             if end > position and (frames > self.max_frames or end - position == self.batch_size):
                 return end
         raise AssertionError
 
-    def _batch(self, positions: Sequence[int], after: int) -> TokenBatch:
-        places = [self.order[position] for position in positions]
-        items = [self.tokens.read(shard, i) for _, shard, i in places]
-        return TokenBatch([self.prepare(item) for item in items] if self.prepare else items, places[0][0], after)
+    def length(self, position: int) -> int:
+        """What the utterance at a position adds to `max_frames`."""
+        _, shard, i = self.order[position]
+        return self.tokens.length(shard, i)
+
+    def batch(self, own: range, step: range) -> Any:
+        """What is yielded.
+
+        Args:
+            own: positions of this rank.
+            step: those of all ranks.
+        """
+        items = [self.tokens.read(*self.order[position][1:]) for position in own]
+        prepared = [self.prepare(item) for item in items] if self.prepare else items
+        return TokenBatch(prepared, self.order[own.start][0], step.stop)
 
 
 def _one_codec(shards: Sequence[FinishedShard]) -> tuple[str, str]:

@@ -65,21 +65,24 @@ class SpeechTokens:
         vocabulary = self.vocabulary
         return {**asdict(self), "special_ids": dict(vocabulary.special_ids), "first_code": vocabulary.first_code}
 
-    @classmethod
-    def of_config(cls, config: Any, folder: str | Path) -> "SpeechTokens":
-        """From the configuration of a language model.
 
-        Raises:
-            ValueError: it is none that was exported here, or by a newer version.
-        """
-        values = dict(getattr(config, KEY, None) or {})
-        if not values:
-            raise ValueError(f"{folder} holds a language model, but none of text to codes: give a training's export")
-        if values.get("format") != FORMAT:
-            raise ValueError(f"{folder} has format {values.get('format')!r}, this version reads {FORMAT!r}: upgrade")
-        for name in ("special_ids", "first_code"):
-            values.pop(name)
-        return cls(**values)
+def exported_tokens(folder: str | Path) -> SpeechTokens | None:
+    """What the tokens of an export are; None: the folder holds another language model.
+
+    Raises:
+        OSError: there is none.
+        ValueError: a newer version wrote it.
+    """
+    from transformers import AutoConfig
+
+    values = dict(getattr(AutoConfig.from_pretrained(str(folder)), KEY, None) or {})
+    if not values:
+        return None
+    if values.get("format") != FORMAT:
+        raise ValueError(f"{folder} has format {values.get('format')!r}, this version reads {FORMAT!r}: upgrade")
+    for name in ("special_ids", "first_code"):
+        values.pop(name)
+    return SpeechTokens(**values)
 
 
 class TextToCodes:
@@ -108,9 +111,11 @@ class TextToCodes:
             CodecMismatchError: the model was trained on codes of another codec.
             OSError, ValueError: there is no such export in the folder.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
-        tokens = SpeechTokens.of_config(AutoConfig.from_pretrained(str(folder)), folder)
+        tokens = exported_tokens(folder)
+        if tokens is None:
+            raise ValueError(f"{folder} holds a language model, but none of text to codes: give a training's export")
         check_fingerprint(
             tokens.fingerprint, fingerprint.hex(), str(folder), f"Load the codec {tokens.codec}, or train on its codes"
         )

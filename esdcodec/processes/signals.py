@@ -107,7 +107,7 @@ def _preemption_calls(handler: Callable[[int, FrameType | None], None]) -> Itera
             signal.signal(number, previous)
 
 
-def ignore_signals_in_worker() -> None:
+def ignore_signals_in_worker(worker: int | None = None) -> None:
     """Ignore, in a worker process, signals that are not the parent's, and end when the parent has ended.
 
     A scheduler signals all processes of a job, but the trainer needs its workers until it has saved. A trainer that is

@@ -34,14 +34,14 @@ class OptimizerSettings:
     clip_grad_norm: float | None = None  # None: that of the trainer
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "lr", self.lr, "must be positive")
-        _require(self.muon_lr is None or self.muon_lr >= 0, "muon_lr", self.muon_lr, "must not be negative")
-        _require(self.final_lr >= 0, "final_lr", self.final_lr, "must not be negative")
-        _require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "must be at least 0 and below 1")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
-        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "must not be negative")
+        require(self.lr > 0, "lr", self.lr, "must be positive")
+        require(self.muon_lr is None or self.muon_lr >= 0, "muon_lr", self.muon_lr, "must not be negative")
+        require(self.final_lr >= 0, "final_lr", self.final_lr, "must not be negative")
+        require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "must be at least 0 and below 1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "must not be negative")
+        require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "must not be negative")
         clip = self.clip_grad_norm
-        _require(clip is None or clip > 0, "clip_grad_norm", clip, "must be positive, or null for the trainer's")
+        require(clip is None or clip > 0, "clip_grad_norm", clip, "must be positive, or null for the trainer's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,10 @@ class RunSettings:
             "gradient_accumulation", "max_steps", "max_skipped_steps", "log_every", "validate_every", "sample_every",
             "checkpoint_every", "keep_checkpoints", "process_timeout",
         ):  # fmt: skip
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        _require(self.resume in ("exact", "new_data"), "resume", self.resume, "must be 'exact' or 'new_data'")
-        _require(self.clip_grad_norm > 0, "clip_grad_norm", self.clip_grad_norm, "must be positive")
-        _require(
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require(self.resume in ("exact", "new_data"), "resume", self.resume, "must be 'exact' or 'new_data'")
+        require(self.clip_grad_norm > 0, "clip_grad_norm", self.clip_grad_norm, "must be positive")
+        require(
             self.mixed_precision in ("no", "bf16"),
             "mixed_precision",
             self.mixed_precision,
@@ -84,7 +84,7 @@ class RunSettings:
             from accelerate.tracking import get_available_trackers
 
             known = [str(name) for name in get_available_trackers()]
-            _require(self.tracker in known, "tracker", self.tracker, "its package is not installed, or set it to null")
+            require(self.tracker in known, "tracker", self.tracker, "its package is not installed, or set it to null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +106,12 @@ class TrainerSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
-        _require(
-            self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "must be between 0 and 1"
-        )
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
+        require_average(self.ema_decay)
         for name in ("discriminator_start", "continuous_steps", "fit_batches"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         share = self.semantic_only_probability
-        _require(0 <= share <= 1, "semantic_only_probability", share, "must be from 0 to 1")
+        require(0 <= share <= 1, "semantic_only_probability", share, "must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +124,8 @@ class SegmentSettings:
 
     def __post_init__(self) -> None:
         for name in ("segment_length", "validation_length"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be a number of samples")
-        _require(
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be a number of samples")
+        require(
             self.per_utterance is None or self.per_utterance >= 1, "per_utterance", self.per_utterance,
             "must be at least 1, or null for as many as an utterance is long",
         )  # fmt: skip
@@ -149,9 +147,9 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         for name in ("shuffle_window", "shuffle_buffer", "num_workers"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         share = self.max_broken_share
-        _require(0 <= share <= 1, "max_broken_share", share, "must be from 0 to 1")
+        require(0 <= share <= 1, "max_broken_share", share, "must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +163,7 @@ class TeacherSettings:
 
     def __post_init__(self) -> None:
         for name in ("layer", "pool"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +183,14 @@ class TrainingSettings:
     model: ModelSettings
     trainer: TrainerSettings
     machine: Any = None
+
+
+def require_average(decay: float | None) -> None:
+    """
+    Raises:
+        ConfigurationError: `ema_decay` is no weight of a moving average.
+    """
+    require(decay is None or 0 < decay < 1, "ema_decay", decay, "must be between 0 and 1")
 
 
 # ---- reading them ---
@@ -260,6 +266,10 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _require(holds: bool, name: str, value: Any, otherwise: str) -> None:
+def require(holds: bool, name: str, value: Any, otherwise: str) -> None:
+    """
+    Raises:
+        ConfigurationError: what a setting must be does not hold.
+    """
     if not holds:
         raise ConfigurationError(f"{name}={value!r} {otherwise}")

@@ -22,7 +22,7 @@ from .codec_task import CodecTask
 from .export import load_discriminator
 from .objective import Objective, check_weights
 from .optimizer import Learner
-from .run import Run, recorded
+from .run import Run
 from .settings import (
     ConfigurationError,
     DataSettings,
@@ -34,14 +34,6 @@ from .settings import (
     parse,
 )
 from .trainer import Trainer
-
-
-def train(config: DictConfig) -> Trainer:
-    """Train the codec that a configuration of `conf/` describes; see `Trainer.train` for what it raises."""
-    with recorded(Path(str(config.trainer.output_dir))):
-        trainer = make_trainer(config)
-        trainer.train()
-    return trainer
 
 
 def make_trainer(config: DictConfig) -> Trainer:

@@ -22,7 +22,11 @@ log = get_logger(__name__)  # of the main process
 
 
 class TrainingData(Protocol):
-    """Endless batches of one process, which have `keys`, `to(device)`, and what was skipped for them."""
+    """Endless batches of one process, which have `keys`, `to(device)`, and what was skipped for them.
+
+    Batches of different sizes have, besides, `position` of their first item, `after`, where a run goes on that has used
+    this step's batches on all ranks, and the `seconds` of audio in these.
+    """
 
     @property
     def epoch_size(self) -> int | None:
@@ -38,8 +42,8 @@ class Trainer:
     """Trains a task to `max_steps`.
 
     Args:
-        batch_size: items of a batch of one process.
-        item_seconds: of audio in each item.
+        batch_size: items of a batch of one process; None: batches say themselves what they are.
+        item_seconds: of audio in each item, where they are equally many.
         skip_counts: what of the data could not be used; the batches add theirs.
         max_broken_share: of the data, above which the run stops.
         data_digest: the same where the same data is read; None: nobody knows.
@@ -52,8 +56,8 @@ class Trainer:
         task: Task,
         data: TrainingData,
         *,
-        batch_size: int,
-        item_seconds: float,
+        batch_size: int | None,
+        item_seconds: float = 0.0,
         skip_counts: SkipCounts,
         max_broken_share: float,
         data_digest: str | None = None,
@@ -109,16 +113,22 @@ class Trainer:
         """The next batch of this process, and the position of its first item."""
         started = time.perf_counter()
         batch = next(batches)
+        first, after, seconds = self._extent(batch)
         if not self.window.stopped:
             self.window.waited += time.perf_counter() - started
-            self.window.audio_seconds += self.batch_size * self.accelerator.num_processes * self.item_seconds
+            self.window.audio_seconds += seconds
         self.skip_counts.add(batch)
-        progress = self.run.progress
-        first = progress.position + self.accelerator.process_index * self.batch_size
-        n_items = self.batch_size * self.accelerator.num_processes
-        progress.position += n_items
-        progress.audio_seconds += n_items * self.item_seconds
+        self.run.progress.position = after
+        self.run.progress.audio_seconds += seconds
         return batch.to(self.accelerator.device), first
+
+    def _extent(self, batch: Any) -> tuple[int, int, float]:
+        """Position of a batch's first item, where all ranks go on, and the seconds of audio that they have read."""
+        if self.batch_size is None:
+            return batch.position, batch.after, batch.seconds
+        position, n_items = self.run.progress.position, self.batch_size * self.accelerator.num_processes
+        first = position + self.accelerator.process_index * self.batch_size
+        return first, position + n_items, n_items * self.item_seconds
 
     def take_step(self, batches: Iterator[Any]) -> bool:
         """One optimizer step of all networks, over `gradient_accumulation` batches.

@@ -3,7 +3,6 @@
 import json
 import pickle
 from collections import Counter
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -12,14 +11,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from esdcodec.dataset.token_shards import FORMAT, SUFFIXES, shard_files
+from esdcodec.dataset.token_shards import SUFFIXES
 from esdcodec.dataset.tokens import Tokens, TokenStream
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
-from esdcodec.infer.tokenise.writers import WRITERS
 from tests.corpora import add, audio
+from tests.token_corpora import write_tokens
 
 N_SHARDS, PER_SHARD = 5, 7
-KNOWN = {"n_quantizers": 3, "gain_db": 0.0, "speaker": "s"}
 
 
 def codes_of(number: int, n: int = 3) -> np.ndarray:
@@ -31,24 +29,8 @@ def write(
     folder: Path, name: str, numbers: range, *, n: int = 3, fingerprint: str = "ab", format: str = "tar", **more: object
 ) -> Path:
     """A shard as `tokenise` writes it."""
-    folder.mkdir(exist_ok=True)
-    manifest = folder / f"{name}.manifest.json"
-    files = shard_files(manifest, format).values()
-    with ExitStack() as stack:
-        streams = [stack.enter_context(open(file, "w+b")) for file in files]
-        writer = WRITERS[format](streams, n)
-        for number in numbers:
-            codes = codes_of(number, n)
-            known = {"frames": codes.shape[1], "text": f"text {number}", "seconds": codes.shape[1] / 25}
-            writer.write(f"u{number:03d}", codes, {**KNOWN, "fingerprint": fingerprint, **known, **more})
-        writer.close()
-    told = {
-        "format": FORMAT, "model": "tiny", "fingerprint": fingerprint,
-        "settings": {"n_quantizers": n, "format": format}, "utterances": len(numbers),
-        "frames": sum(codes_of(i, n).shape[1] for i in numbers), "seconds": 1.0,
-    }  # fmt: skip
-    manifest.write_text(json.dumps(told))
-    return next(iter(files))
+    items = {f"u{i:03d}": (codes_of(i, n), {"speaker": "s", "text": f"text {i}", **more}) for i in numbers}
+    return write_tokens(folder, name, items, n=n, fingerprint=fingerprint, format=format)
 
 
 @pytest.fixture(params=SUFFIXES)

@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from esdcodec.config import config_folder
-from esdcodec.training import setup
+from esdcodec.training import tasks
 from esdcodec.training.trainer import Trainer
 from tests.conftest import PATIENCE
 
@@ -26,22 +29,31 @@ SMALL = (
 
 
 def train(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:
-    """Train in this process, on one thread: more only wait for each other on networks so small."""
+    """Train in this process."""
+    with on_one_thread():
+        return tasks.train(composed(config, *overrides))
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """More only wait for each other on networks so small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-            composed = compose(config, overrides=[str(o) for o in overrides])
-        return setup.train(composed)
+        yield
     finally:
         torch.set_num_threads(threads)
 
 
+def composed(config: str, *overrides: object) -> DictConfig:
+    """A configuration of `conf/`."""
+    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
+        return compose(config, overrides=[str(o) for o in overrides])
+
+
 def compose_values(*overrides: object, config: str = "esdcodec_smoke") -> dict:
     """A configuration, resolved."""
-    with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-        composed = compose(config, overrides=[str(o) for o in overrides])
-    return OmegaConf.to_container(composed, resolve=True)
+    return OmegaConf.to_container(composed(config, *overrides), resolve=True)
 
 
 def start(*overrides: object, config: str = "esdcodec_smoke", **options: object) -> subprocess.Popen:
@@ -50,6 +62,13 @@ def start(*overrides: object, config: str = "esdcodec_smoke", **options: object)
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=ENVIRONMENT, **options
     )
+
+
+def wait_for(condition, process, seconds: float = PATIENCE) -> None:
+    """Wait until `condition()` holds, while `process` lives."""
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:
@@ -71,7 +90,10 @@ def launch(*command: object, ok: bool = True, **environment: str) -> str:
 
 
 def on_two(*overrides: object, ok: bool = True, **environment: str) -> str:
-    """`accelerate launch --cpu` starts one process whatever it is told; this is its way to two on a CPU."""
+    """`accelerate launch --cpu` starts one process whatever it is told; this is its way to two on a CPU.
+
+    `CONFIG` in the environment names another configuration than the codec's.
+    """
     return launch("--multi_gpu", "--num_processes=2", "tests/training/two_ranks.py", *overrides, ok=ok, **environment)
 
 

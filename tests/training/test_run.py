@@ -21,7 +21,6 @@ from esdcodec.training.checkpoint import CheckpointError
 from esdcodec.training.codec_task import CodecTask
 from esdcodec.training.run import Run
 from esdcodec.training.trainer import Trainer
-from tests.conftest import PATIENCE
 from tests.training.runs import (
     STEPS,
     compose_values,
@@ -32,15 +31,9 @@ from tests.training.runs import (
     scalars,
     start,
     train,
+    wait_for,
     weights,
 )
-
-
-def wait_for(condition, process, seconds: float = PATIENCE) -> None:
-    """Wait until `condition()` holds, while `process` lives."""
-    end = time.monotonic() + seconds
-    while not condition() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")

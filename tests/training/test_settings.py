@@ -10,9 +10,9 @@ from esdcodec.training import setup
 from esdcodec.training.settings import ConfigurationError, Filters, TrainingSettings, parse
 from tests.training.runs import compose_values
 
-CONFIGS = sorted(path.stem for path in config_folder().glob("*.yaml"))
-MODELS = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
-DATA = sorted(path.stem for path in (config_folder() / "data").glob("*.yaml"))
+CONFIGS = sorted(path.stem for path in config_folder().glob("*.yaml") if "_tts_" not in path.stem)
+MODELS = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml") if not path.stem.startswith("tts"))
+DATA = sorted(path.stem for path in (config_folder() / "data").glob("*.yaml") if path.stem != "tokens")
 
 
 def values(config: str = "esdcodec_smoke", *overrides: str) -> dict:

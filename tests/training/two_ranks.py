@@ -1,5 +1,6 @@
 """Run on two ranks by the tests: train, with what `FAULT` names going wrong, then compare the ranks."""
 
+import importlib
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from esdcodec.config import config_folder
 from esdcodec.dataset.loader import Loaders
-from esdcodec.training import checkpoint, setup
+from esdcodec.training import checkpoint, tasks
 from esdcodec.training.state import TrainingState
 from esdcodec.training.trainer import Trainer
 
@@ -85,9 +86,11 @@ if FAULT == "unreadable" and RANK == 1:
 if FAULT == "told to stop at the start" and RANK == 0:
     Path(next(a for a in sys.argv if "output_dir" in a).split("=")[1]).mkdir(exist_ok=True)
     Loaders._index = lambda *_: signal.raise_signal(signal.SIGTERM)
-setup.Trainer = FaultyTrainer
+CONFIG = os.environ.get("CONFIG", "esdcodec_smoke")
+module = tasks.TASKS["tts_ar" if "tts" in CONFIG else "codec"]
+importlib.import_module(f"esdcodec.training{module}").Trainer = FaultyTrainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-    trainer = setup.train(compose("esdcodec_smoke", overrides=sys.argv[1:]))
+    trainer = tasks.train(compose(CONFIG, overrides=sys.argv[1:]))
 assert trainer.accelerator.num_processes == 2
 sys.stdout.flush()
 os._exit(0)  # all is done and compared; torch's threads may abort an interpreter that ends while they do

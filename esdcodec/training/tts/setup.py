@@ -1,0 +1,220 @@
+"""From a configuration to the trainer of a language model on text and semantic codes."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from omegaconf import DictConfig, OmegaConf
+
+from ...codec import ESDCodec, load
+from ...dataset.skip_counts import SkipCounts, check_share
+from ...dataset.text_stream import TextBatches, TextStream
+from ...dataset.tokens import Tokens
+from ...dataset.transcripts import Transcripts
+from ...model_tts.autoregressive import (
+    AutoregressiveModel,
+    from_text_model,
+    language_model_config,
+    make_language_model,
+    start_from_codebook,
+)
+from ...model_tts.sequence import SpeechVocabulary
+from ...model_tts.text import TextFrontEnd, make_text
+from ...model_tts.text_to_codes import SpeechTokens, TextToCodes, check_fingerprint, exported_tokens
+from ..optimizer import Learner
+from ..run import Run
+from ..settings import ConfigurationError, parse
+from ..setup import make_accelerator
+from ..trainer import Trainer
+from .settings import TextDataSettings, TextModelSettings, TextSettings, TextTrainerSettings, TextTrainingSettings
+from .task import TextToCodesTask
+
+log = logging.getLogger(__name__)
+
+SIZES = (
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "tie_word_embeddings",
+)  # fmt: skip
+
+
+def make_trainer(config: DictConfig) -> Trainer:
+    """All parts of a training from text to semantic codes.
+
+    Raises:
+        ConfigurationError: the configuration cannot be run.
+        FileNotFoundError: there are no tokens.
+        CodecMismatchError: these, or `trainer.init`, are of another codec than `model.codec`.
+        TooMuchIsBroken: more of the texts than `data.max_broken_share`.
+    """
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    settings = check(values)
+    data, model, trainer = settings.data, settings.model, settings.trainer
+    front_end = make_front_end(model.text)
+    codec = load(model.codec, device="cpu")
+
+    accelerator = make_accelerator(trainer)
+    corpora = {
+        name: read_corpus(Path(folder), codec, front_end, settings, accelerator)
+        for name, folder in {"train": data.train, "validation": data.validation}.items()
+        if folder is not None
+    }
+    skip_counts = SkipCounts()
+    count_skipped(corpora["train"], skip_counts, data, accelerator)
+    tokens = describe_tokens(codec, front_end, corpora["train"])
+    vocabulary = tokens.vocabulary
+    network = make_network(model, trainer, codec, tokens)
+    learner = Learner.make(accelerator, "language_model", network, trainer.optimizer)
+    if trainer.ema_decay is not None:
+        learner.keep_average(accelerator, trainer.ema_decay)
+    sizes = {
+        "language_model": {name: getattr(network.language_model.config, name) for name in SIZES},
+        "text": model.text.config,
+        "codec_fingerprint": tokens.fingerprint,
+        "ema": trainer.ema_decay is not None,
+    }
+    streams = {
+        name: TextStream(
+            corpus,
+            vocabulary,
+            data.sizes,
+            frame_rate=codec.frame_rate,
+            shuffle_window=data.shuffle_window if name == "train" else 0,
+            seed=trainer.seed,
+            rank=accelerator.process_index,
+            n_ranks=accelerator.num_processes,
+        )
+        for name, corpus in corpora.items()
+    }
+    task = TextToCodesTask(accelerator, learner, sizes, tokens, front_end, streams.get("validation"))
+    return Trainer(
+        trainer,
+        Run(trainer, accelerator, values),
+        task,
+        TextBatches(streams["train"], data.num_workers),
+        batch_size=None,
+        skip_counts=skip_counts,
+        max_broken_share=data.max_broken_share,
+    )
+
+
+def check(values: Mapping[str, Any]) -> TextTrainingSettings:
+    """The settings in a configuration, checked as far as possible without reading anything.
+
+    Raises:
+        ConfigurationError: they cannot be run; the message names the key.
+    """
+    settings = parse(TextTrainingSettings, values)
+    if settings.trainer.init is None:
+        try:
+            found = language_model_config(settings.model.language_model, SpeechVocabulary(1, 1))
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"model.language_model: {error}") from error
+        if settings.data.max_sequence > found.max_position_embeddings:
+            raise ConfigurationError(
+                f"data.max_sequence={settings.data.max_sequence} is more than "
+                f"model.language_model.max_position_embeddings={found.max_position_embeddings}"
+            )
+    return settings
+
+
+def make_front_end(text: TextSettings) -> TextFrontEnd:
+    """
+    Raises:
+        ConfigurationError: there is none of this kind, or it wants other settings.
+    """
+    try:
+        return make_text(text.config)
+    except ValueError as error:
+        raise ConfigurationError(f"model.text: {error}") from error
+
+
+def read_corpus(
+    folder: Path, codec: ESDCodec, front_end: TextFrontEnd, settings: TextTrainingSettings, accelerator: Accelerator
+) -> Transcripts:
+    """The tokens and texts in a folder, which the main process reads before the others, and all see alike."""
+    data = settings.data
+    cache = Path(data.cache or f"{settings.trainer.output_dir}/manifests")
+    processes = max(1, data.num_workers)
+    with accelerator.main_process_first():
+        tokens = Tokens(folder, n_quantizers=1, processes=processes, cache=cache)
+        check_fingerprint(
+            tokens.fingerprint,
+            codec.fingerprint.hex(),
+            str(folder),
+            f"Set model.codec to the model that made them ({tokens.model}), or tokenise with {settings.model.codec}",
+        )
+        corpus = Transcripts(tokens, front_end, text_field=data.text_field, cache=cache, processes=processes)
+    identities = gather_object([corpus.identity])
+    differing = [str(rank) for rank, identity in enumerate(identities) if identity != identities[0]]
+    if differing:
+        raise ValueError(f"ranks {', '.join(differing)} see other tokens in {folder} than rank 0: copy them again")
+    return corpus
+
+
+def count_skipped(
+    corpus: Transcripts, skip_counts: SkipCounts, data: TextDataSettings, accelerator: Accelerator
+) -> None:
+    """Log what of a corpus is used, and stop where too much of it is broken."""
+    used = int(corpus.usable(data.max_sequence, 3).sum())
+    broken = corpus.reasons()
+    long = len(corpus.tokens) - broken.total() - used
+    log.info(
+        "%d utterances, %.1f hours; longer than data.max_sequence: %d; without a usable text: %d",
+        len(corpus.tokens), corpus.tokens.hours, long, broken.total(),
+    )  # fmt: skip
+    skip_counts.converted["dropped: longer than data.max_sequence"] += long
+    if accelerator.is_main_process:
+        skip_counts.add_skipped(corpus.skipped())
+    check_share(broken, used + long, data.max_broken_share)
+
+
+def describe_tokens(codec: ESDCodec, front_end: TextFrontEnd, corpus: Transcripts) -> SpeechTokens:
+    start, slope = corpus.expected_codes()
+    return SpeechTokens(
+        codec=codec.name,
+        fingerprint=codec.fingerprint.hex(),
+        frame_rate=codec.frame_rate,
+        codebook_size=codec.codebook_sizes[0],
+        n_text=front_end.n_tokens,
+        text=front_end.config,
+        codes_per_text=start,
+        codes_per_text_token=slope,
+    )
+
+
+def make_network(
+    model: TextModelSettings, trainer: TextTrainerSettings, codec: ESDCodec, tokens: SpeechTokens
+) -> AutoregressiveModel:
+    """The language model: new, from an export of such a training, or from a text model's folder.
+
+    Raises:
+        CodecMismatchError: the export is of another codec.
+        ValueError: it is of another text.
+    """
+    vocabulary = tokens.vocabulary
+    before = None if trainer.init is None else exported_tokens(trainer.init)
+    if before is not None:
+        assert trainer.init is not None
+        language_model = TextToCodes.load(trainer.init, codec.fingerprint).language_model
+        if (before.n_text, before.text["kind"]) != (tokens.n_text, tokens.text["kind"]):
+            raise ConfigurationError(
+                f"trainer.init={trainer.init} reads {before.n_text} tokens of {before.text['kind']}, model.text makes "
+                f"{tokens.n_text} of {tokens.text['kind']}: they must be the same"
+            )
+    else:
+        if trainer.init is None:
+            language_model = make_language_model(model.language_model, vocabulary)
+        else:
+            language_model = from_text_model(trainer.init, vocabulary)
+        if model.embeddings_from_codec:
+            with torch.no_grad():
+                codebook = codec.semantic_quantizer.effective_codebook()
+            start_from_codebook(language_model, codebook, vocabulary, trainer.seed)
+    network = AutoregressiveModel(language_model, vocabulary.special_id("end"))
+    if trainer.gradient_checkpointing:
+        network.save_memory()
+    return network

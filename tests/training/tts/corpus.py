@@ -1,0 +1,20 @@
+"""What the tests of this folder train on."""
+
+from pathlib import Path
+
+from tests.token_corpora import spoken_items, write_tokens
+
+SMOKE = "esdcodec_tts_ar_smoke"
+N_UTTERANCES, CODEBOOK = 12, 256
+
+
+def items() -> dict:
+    return spoken_items(range(N_UTTERANCES), codebook=CODEBOOK)
+
+
+def write_corpus(folder: Path, fingerprint: str) -> Path:
+    """Two shards of utterances."""
+    for shard in range(2):
+        half = dict(list(items().items())[shard * 6 : shard * 6 + 6])
+        write_tokens(folder, f"{shard}", half, fingerprint=fingerprint)
+    return folder
