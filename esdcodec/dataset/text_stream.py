@@ -26,7 +26,7 @@ class PackedBatch:
 
     sequences: PackedSequences
     keys: list[str]
-    position: int  # of the first
+    first: int  # position of the first utterance
     after: int  # where a run goes on that has used this step's batches on all ranks
     n_targets: int  # tokens to be learnt, on all ranks
     seconds: float  # of speech, on all ranks
@@ -158,7 +158,7 @@ class TextStream(TokenStream):
         return PackedBatch(
             sequences=pack(sequences, self.sizes.row_tokens, self.vocabulary.special_id("padding")),
             keys=[self.tokens.key(self.utterance(position)) for position in own],
-            position=own.start,
+            first=own.start,
             after=step.stop,
             n_targets=frames + len(step),
             seconds=frames / self.frame_rate,

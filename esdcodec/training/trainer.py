@@ -24,8 +24,8 @@ log = get_logger(__name__)  # of the main process
 class TrainingData(Protocol):
     """Endless batches of one process, which have `keys`, `to(device)`, and what was skipped for them.
 
-    Batches of different sizes have, besides, `position` of their first item, `after`, where a run goes on that has used
-    this step's batches on all ranks, and the `seconds` of audio in these.
+    Batches of different sizes have, besides, the position of their `first` item, that `after` this step's batches of
+    all ranks, and the `seconds` of audio in these.
     """
 
     @property
@@ -125,7 +125,7 @@ class Trainer:
     def _extent(self, batch: Any) -> tuple[int, int, float]:
         """Position of a batch's first item, where all ranks go on, and the seconds of audio that they have read."""
         if self.batch_size is None:
-            return batch.position, batch.after, batch.seconds
+            return batch.first, batch.after, batch.seconds
         position, n_items = self.run.progress.position, self.batch_size * self.accelerator.num_processes
         first = position + self.accelerator.process_index * self.batch_size
         return first, position + n_items, n_items * self.item_seconds

@@ -65,7 +65,7 @@ class TestStream:
         of_stream = stream(corpus)
         for batch in islice(of_stream, 20):
             used = int((batch.sequences.segments >= 0).sum())
-            positions = range(batch.position, batch.after)
+            positions = range(batch.first, batch.after)
             assert used == sum(map(of_stream.length, positions)) <= 300
             assert used + of_stream.length(batch.after) > 300  # no room for one more
 

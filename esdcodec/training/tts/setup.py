@@ -50,8 +50,11 @@ def make_trainer(config: DictConfig) -> Trainer:
         CodecMismatchError: these, or `trainer.init`, are of another codec than `model.codec`.
         TooMuchIsBroken: more of the texts than `data.max_broken_share`.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     settings = check(values)
+    disable_progress_bar()  # an export's would stand among the log's lines
     data, model, trainer = settings.data, settings.model, settings.trainer
     front_end = make_front_end(model.text)
     codec = load(model.codec, device="cpu")
