@@ -68,7 +68,6 @@ def make_trainer(config: DictConfig) -> Trainer:
     skip_counts = SkipCounts()
     count_skipped(corpora["train"], skip_counts, data, accelerator)
     tokens = describe_tokens(codec, front_end, corpora["train"])
-    vocabulary = tokens.vocabulary
     network = make_network(model, trainer, codec, tokens)
     learner = Learner.make(accelerator, "language_model", network, trainer.optimizer)
     if trainer.ema_decay is not None:
@@ -79,19 +78,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         "codec_fingerprint": tokens.fingerprint,
         "ema": trainer.ema_decay is not None,
     }
-    streams = {
-        name: TextStream(
-            corpus,
-            vocabulary,
-            data.sizes,
-            frame_rate=codec.frame_rate,
-            shuffle_window=data.shuffle_window if name == "train" else 0,
-            seed=trainer.seed,
-            rank=accelerator.process_index,
-            n_ranks=accelerator.num_processes,
-        )
-        for name, corpus in corpora.items()
-    }
+    streams = {name: make_stream(corpus, name, tokens, settings, accelerator) for name, corpus in corpora.items()}
     task = TextToCodesTask(accelerator, learner, sizes, tokens, front_end, streams.get("validation"))
     return Trainer(
         trainer,
@@ -186,6 +173,22 @@ def describe_tokens(codec: ESDCodec, front_end: TextFrontEnd, corpus: Transcript
         text=front_end.config,
         codes_per_text=start,
         codes_per_text_token=slope,
+    )
+
+
+def make_stream(
+    corpus: Transcripts, name: str, tokens: SpeechTokens, settings: TextTrainingSettings, accelerator: Accelerator
+) -> TextStream:
+    """The batches of `train`, shuffled, or of `validation`."""
+    return TextStream(
+        corpus,
+        tokens.vocabulary,
+        settings.data.sizes,
+        frame_rate=tokens.frame_rate,
+        shuffle_window=settings.data.shuffle_window if name == "train" else 0,
+        seed=settings.trainer.seed,
+        rank=accelerator.process_index,
+        n_ranks=accelerator.num_processes,
     )
 
 
