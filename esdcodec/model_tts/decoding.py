@@ -84,14 +84,14 @@ class Chooser:
         if settings.temperature == 0:
             return int(logits.argmax())
         numbers = torch.rand(2, generator=self.random, dtype=torch.float64).tolist()
-        chosen = _draw(logits / settings.temperature, numbers[0], settings.top_k, settings.top_p)
+        chosen = draw(logits / settings.temperature, numbers[0], settings.top_k, settings.top_p)
         recent = codes[len(codes) - settings.repetition_window :] if len(codes) > settings.repetition_window else codes
         if settings.repetition_window and recent.count(chosen) > settings.repetition_share * settings.repetition_window:
-            chosen = _draw(logits / settings.temperature, numbers[1], None, 1.0)
+            chosen = draw(logits / settings.temperature, numbers[1], None, 1.0)
         return chosen
 
 
-def _draw(logits: Tensor, number: float, top_k: int | None, top_p: float) -> int:
+def draw(logits: Tensor, number: float, top_k: int | None, top_p: float) -> int:
     """The choice at the quantile `number` of those that are left, the most probable first."""
     probabilities, order = torch.softmax(logits, -1).sort(descending=True, stable=True)
     before = probabilities.cumsum(-1) - probabilities
