@@ -1,4 +1,4 @@
-"""The non-autoregressive network: acoustic codes of semantic ones, one codebook after the other, in a prompt's voice."""
+"""The non-autoregressive network: acoustic codes of semantic ones, codebook by codebook, in a prompt's voice."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -126,18 +126,27 @@ class TextToCodes:
             config |= {"path": str(folder), "n_tokens": tokens.n_text}
         return cls(model, tokens, make_text(config))
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model and the tokenizer, files of which every one is whole."""
+    def save(self, folder: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write the model and the tokenizer, files of which every one is whole.
+
+        Args:
+            weights: of the language model, in place of those that it has now.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            self.language_model.save_pretrained(partial)
+            self.language_model.save_pretrained(partial, state_dict=None if weights is None else self._untied(weights))
             self.tokenizer().save_pretrained(partial)
             config = Path(partial) / "config.json"
             content = json.loads(config.read_text(encoding="utf-8")) | {KEY: self.tokens.as_config()}
             config.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
             for path in sorted(Path(partial).iterdir()):
                 os.replace(path, folder / path.name)
+
+    def _untied(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Without a head that is the embedding, of which there would be two."""
+        tied = self.language_model.config.tie_word_embeddings
+        return {name: tensor for name, tensor in weights.items() if not (tied and name == "lm_head.weight")}
 
     def tokenizer(self) -> Any:
         """A tokenizer of `transformers` with all tokens of the vocabulary: `<|tts_text|>`, …, `<|code_0|>`, …

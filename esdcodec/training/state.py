@@ -39,7 +39,7 @@ class TrainingState:
                 time of the copy.
         """
         networks = {
-            name: host_copy(network.state_dict(), reuse and reuse.networks.get(name))
+            name: host_copy(_distinct(network.state_dict()), reuse and reuse.networks.get(name))
             for name, network in _networks(accelerator)
         }
         others = {
@@ -68,6 +68,15 @@ def restore(accelerator: Accelerator, folder: Path) -> None:
     file = folder / _random_file(accelerator.process_index)
     if file.exists():
         set_random_state(load_pickled(file), accelerator.device)
+
+
+def _distinct(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without further names of a tensor that several have: the first in the alphabet stays, as `load_model` asks."""
+    names: dict[int, str] = {}
+    for name, tensor in sorted(tensors.items()):
+        if tensor.numel():
+            names.setdefault(tensor.data_ptr(), name)
+    return {name: t for name, t in tensors.items() if not t.numel() or names[t.data_ptr()] == name}
 
 
 def _networks(accelerator: Accelerator) -> Iterator[tuple[str, nn.Module]]:

@@ -88,6 +88,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         batch_size=None,
         skip_counts=skip_counts,
         max_broken_share=data.max_broken_share,
+        data_digest=corpora["train"].digest(),
     )
 
 
@@ -138,8 +139,8 @@ def read_corpus(
             f"Set model.codec to the model that made them ({tokens.model}), or tokenise with {settings.model.codec}",
         )
         corpus = Transcripts(tokens, front_end, text_field=data.text_field, cache=cache, processes=processes)
-    identities = gather_object([corpus.identity])
-    differing = [str(rank) for rank, identity in enumerate(identities) if identity != identities[0]]
+    digests = gather_object([corpus.digest()])
+    differing = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
     if differing:
         raise ValueError(f"ranks {', '.join(differing)} see other tokens in {folder} than rank 0: copy them again")
     return corpus

@@ -1,7 +1,6 @@
 """The training of a language model on text and semantic codes: its loss, validation and export."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from ...model_tts.autoregressive import TokenLosses
 from ...model_tts.text import TextFrontEnd
 from ...model_tts.text_to_codes import SpeechTokens, TextToCodes
 from ..optimizer import Learner
-from ..task import Task, Validation
+from ..state import host_copy
+from ..task import Task, Validation, Writer
 
 
 class TextToCodesTask(Task):
@@ -46,6 +46,7 @@ class TextToCodesTask(Task):
     ) -> None:
         self.accelerator, self.learner, self.learners = accelerator, learner, [learner]
         self.sizes, self.tokens, self.front_end, self.held_out = dict(networks), tokens, front_end, held_out
+        self.exported: dict[str, Tensor] | None = None  # its memory serves the next
 
     def networks(self) -> dict[str, Any]:
         return self.sizes
@@ -78,5 +79,8 @@ class TextToCodesTask(Task):
         values = {"loss": loss / n_tokens, "end": end / n_ends, "accuracy": n_right / n_tokens}
         return Validation(values, score=values["loss"])
 
-    def export(self, folder: Path) -> None:
-        TextToCodes(self.learner.averaged.language_model, self.tokens, self.front_end).save(folder)
+    def export_later(self) -> Writer:
+        language_model = self.learner.averaged.language_model
+        weights = self.exported = host_copy(language_model.state_dict(), self.exported)
+        exported = TextToCodes(language_model, self.tokens, self.front_end)
+        return lambda folder: exported.save(folder, weights)

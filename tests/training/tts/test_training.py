@@ -20,7 +20,7 @@ from esdcodec.training.tasks import make_trainer
 from tests.model_tts.tiny import SIZES
 from tests.token_corpora import spoken_items, write_tokens
 from tests.training.runs import composed, on_one_thread, scalars
-from tests.training.tts.corpus import SMOKE, items
+from tests.training.tts.corpus import SMOKE, items, write_corpus
 
 
 @pytest.fixture
@@ -109,6 +109,15 @@ def test_gradient_checkpoints_change_nothing(train, tmp_path):
     left, right = (weights(tmp_path / name, 2) for name in ("with", "without"))
     for name in left:
         torch.testing.assert_close(left[name], right[name])
+
+
+def test_other_utterances_are_other_data(train, codec, tmp_path):
+    folder = write_corpus(tmp_path / "tokens", codec.fingerprint.hex())
+    train(f"machine.tokens={folder}")
+    write_tokens(folder, "more", spoken_items(range(20, 22)), fingerprint=codec.fingerprint.hex())
+    with pytest.raises(CheckpointError, match="the utterances in the shards differ"):
+        train(f"machine.tokens={folder}", "trainer.max_steps=3")
+    train(f"machine.tokens={folder}", "trainer.max_steps=3", "trainer.resume=new_data")
 
 
 class TestCodec:
