@@ -28,7 +28,6 @@ from esdcodec.evaluation.words import recogniser_folder
 N_FEATURES = 2 * 384  # two of the teacher's frames for each of the codec's
 LONGEST = 600  # frames that it hears at once
 FEATURES = "teacher/features"
-HEARD_SHARE = 1.0  # variance of what is heard, of that of the mel spectra
 MARGIN = 8  # frames at both ends of a segment of which the listener does not see all that it could
 
 
@@ -82,17 +81,17 @@ def language(sensitivity: Tensor) -> Tensor:
     return matrix
 
 
-def components(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def components(features: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean ``[768]`` and matrix ``[768, 64]``: (features - mean) · matrix is what the latents hold of `features`.
 
-    The largest principal components; together they have `HEARD_SHARE` of the variance of the mel spectra.
+    The largest principal components; `variance` is that of all together.
     """
     mean = features.mean(0)
     centred = (features - mean).astype(np.float64)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
     vectors *= np.sign(vectors[np.abs(vectors).argmax(0), range(N_FEATURES)])
     values, vectors = values[::-1], vectors[:, ::-1]
-    n, variance = HEARD.stop - HEARD.start, HEARD_SHARE * (WEIGHED_BY_TEACHER.stop - WEIGHED_BY_TEACHER.start)
+    n = HEARD.stop - HEARD.start
     return mean, (vectors[:, :n] * np.sqrt(variance / values[:n].sum())).astype(np.float32)
 
 
@@ -143,9 +142,9 @@ class TeacherStage(Stage):
         batches = (self.data[i * self.settings.batch_size].to(self.device) for i in range(60))
         heard = [sensitivity(self.listener, batch.teacher_inputs["latent"], random) for batch in batches]
         told = language(torch.stack(heard).mean(0)).numpy()
-        mean, matrix = components(
-            np.concatenate([self.hear(self.job.train, name)[1][::7] for name in self.job.train.names])
-        )
+        sampled = [[each[::7].copy() for each in self.hear(self.job.train, name)] for name in self.job.train.names]
+        analysed, features = map(np.concatenate, zip(*sampled))
+        mean, matrix = components(features, variance=(analysed @ told)[:, WEIGHED_BY_TEACHER].var(0).sum())
         for arrays in (self.job.train, self.job.validation):
             for name in arrays.names:
                 analysed, features = self.hear(arrays, name)
