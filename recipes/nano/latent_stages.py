@@ -27,7 +27,7 @@ class EncoderStage(Stage):
 
     def build(self) -> None:
         # pitch and phase are slow to learn, and few of the numbers; what is heard follows from the mel spectra
-        self.weights = weights(pitch=2.0, phase=4.0, heard=0.2).to(self.device)
+        self.weights = weights(pitch=4.0, phase=6.0, heard=0.1).to(self.device)
         with torch.no_grad():
             deviation = self.codec.encode_latent(self.held_out.audio).std((0, 2)).mean()
             self.codec.encoder[-1].weight_g.mul_(0.5 / deviation)
@@ -78,8 +78,8 @@ class QuantizerStage(Stage):
     def build(self) -> None:
         self.semantic, self.acoustic = self.codec.semantic_quantizer, self.codec.acoustic_quantizer
         self.last = nn.Sequential(*list(self.codec.encoder)[-LAST:])
-        self.weights = weights(phase=2.0, heard=0.2).to(self.device)
-        self.acoustic_weights = weights(phase=2.0, heard=0.0).to(self.device)
+        self.weights = weights(pitch=2.0, phase=3.0, heard=0.1).to(self.device)
+        self.acoustic_weights = weights(pitch=2.0, phase=3.0, heard=0.0).to(self.device)
         self.learn("quantizers", nn.ModuleList([self.semantic, self.codec.semantic_decoder, self.acoustic]))
         self.learn("encoder", self.last)
 
