@@ -28,7 +28,7 @@ from audio_stages import ConditionStage, DecoderStage, LowerStage, UpperStage
 from latent_stages import EncoderStage, QuantizerStage
 from recordings import Arrays, Augmentation, DataSettings, read_shards
 from safetensors.torch import load_file
-from settings import Settings, check_names, read_settings
+from settings import Settings, StageSettings, check_names, read_settings
 from stage import Job, Stage
 from whisper import TeacherStage
 
@@ -112,10 +112,10 @@ def run_stage(
     Returns:
         Checksums of what this stage hands on.
     """
-    folder, own = Path(run.output_dir), settings.stages[kind.name]
+    folder = Path(run.output_dir)
     identity = {
         "codec": settings.model.codec,
-        "stage": asdict(own),
+        "stage": asdict(settings.stages[kind.name]),
         "data": asdict(settings.data),
         "seed": settings.seed,
         "after": after,
@@ -127,31 +127,16 @@ def run_stage(
     log.info("stage %s", kind.name)
     folder.mkdir(parents=True, exist_ok=True)
     with recorded(folder):
-        accelerator = make_accelerator(run)
-        if accelerator.num_processes > 1:
-            raise ConfigurationError("this recipe runs in one process: start it without accelerate launch")
-        codec = ESDCodec(**settings.model.codec).eval() if source is None else load(source, device="cpu")
-        job = Job(
-            folder=folder.parent,
-            settings=own,
-            seed=settings.seed,
-            accelerator=accelerator,
-            codec=codec.to(accelerator.device),
-            train=arrays["train"],
-            validation=arrays["validation"],
-            data=settings.data,
-            discriminators=settings.discriminators,
-            damage=damage,
-        )
+        job = make_job(settings, run, settings.stages[kind.name], source, arrays, damage)
         kind.prepare(job)
         task = kind(job)
         Trainer(
             run,
-            Run(run, accelerator, {**identity, "trainer": asdict(run)}, "nano"),
+            Run(run, job.accelerator, {**identity, "trainer": asdict(run)}, "nano"),
             task,
             task.data,
-            batch_size=own.batch_size,
-            item_seconds=own.n_frames * HOP / RATE,
+            batch_size=job.settings.batch_size,
+            item_seconds=job.settings.n_frames * HOP / RATE,
             skip_counts=SkipCounts(),
             max_broken_share=settings.data.max_broken_share,
         ).train()
@@ -159,6 +144,33 @@ def run_stage(
     handed_on = {path.name: _checksum(path) for path in sorted((folder / "export").glob("*.safetensors"))}
     _write(folder / FINISHED, {"identity": identity, "handed_on": handed_on})
     return handed_on
+
+
+def make_job(
+    settings: Settings,
+    run: RunSettings,
+    own: StageSettings,
+    source: Path | None,
+    arrays: dict[str, Arrays],
+    damage: Augmentation | None,
+) -> Job:
+    """What a stage works with, the codec in `source` (None: a new one)."""
+    accelerator = make_accelerator(run)
+    if accelerator.num_processes > 1:
+        raise ConfigurationError("this recipe runs in one process: start it without accelerate launch")
+    codec = ESDCodec(**settings.model.codec).eval() if source is None else load(source, device="cpu")
+    return Job(
+        folder=Path(run.output_dir).parent,
+        settings=own,
+        seed=settings.seed,
+        accelerator=accelerator,
+        codec=codec.to(accelerator.device),
+        train=arrays["train"],
+        validation=arrays["validation"],
+        data=settings.data,
+        discriminators=settings.discriminators,
+        damage=damage,
+    )
 
 
 def _finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
