@@ -24,6 +24,12 @@ def test_loading_and_coding_needs_no_training_library():
     assert not loaded_by(code) & set(TRAINING)
 
 
+def test_text_as_bytes_and_the_acoustic_network_need_no_transformers():
+    modules = "acoustic, decoding, generate, text, text_to_codes"
+    code = f"from esdcodec.model_tts import {modules}; text.ByteText().ids('a')"
+    assert not loaded_by(code) & set(TRAINING)
+
+
 WITHOUT_MATPLOTLIB = "import sys; sys.modules['matplotlib'] = None; from esdcodec.cli.main import main"
 
 
