@@ -1,13 +1,20 @@
 """How fast speech becomes tokens on this machine, beside the simple loop and the network alone, in the same run.
 
-    python benchmarks/tokenise.py [SHARDS] [--minutes 20] [--jobs 1 2] [--engines local ray] [--rounds 2] [-n 3]
+    python benchmarks/tokenise.py [SHARDS] [--minutes 20] [--jobs 2] [--engines local ray] [--rounds 3] [-n 3]
 
-The corpus is made first: mp3 utterances of 1 to 12 s in tars, cut from SHARDS or the bundled sample. "Simple loop"
-reads an utterance, encodes it with all threads and saves it, then the next. "Network" encodes what tokenise would, from
-memory, without reading or writing: the ceiling. The ways are taken in turns. Processes of `tokenise --jobs 2` start
-anew for each run, and that is counted, so give enough minutes. So do Ray's actors, on a cluster of this machine that
-is there already; its start is told apart. `waits` is the share of the time in which a process is
-not in the network; `busy` is processor time by wall time and cores.
+The corpus is made first: mp3 utterances of 1 to 12 s in many small tars, cut from SHARDS or the bundled sample. Each
+way runs in processes of its own, which load the codec, code a tar to warm up, and begin together:
+
+- network: what tokenise would encode, from memory, without reading or writing: the ceiling;
+- tokenise: each process does every other shard, as it would with `--jobs`;
+- simple loop: one process with all threads reads an utterance, encodes it and saves it, then the next.
+
+With `--engines` whole commands are timed too, the start of their processes included (Ray's cluster is there already,
+its own start is told apart): give enough minutes.
+
+The ways are taken in turns. Where other work takes turns with this one, compare core seconds: they are how long the
+processors worked for an hour of audio, and the hours per hour that an idle machine gives follow from them. `waits` is
+the share of the time in which a process is not in the network.
 """
 
 import argparse
@@ -15,30 +22,31 @@ import io
 import json
 import os
 import random
-import resource
 import statistics
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import torch
 
-import esdcodec
 from esdcodec.audio import read
 from esdcodec.cli.roundtrip import SAMPLE
 from esdcodec.dataset.members import AUDIO
 from esdcodec.dataset.shards import list_shards
 from esdcodec.dataset.tar_stream import utterances
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
-from esdcodec.infer.tokenise.read import Recording, Unreadable, read_ahead, read_utterance
-from esdcodec.infer.tokenise.sources import find_units, utterances_of
-from esdcodec.infer.tokenise.work import _encode, _windows
+from esdcodec.infer.tokenise.read import Recording, Unreadable, read_ahead, read_utterance, windows_ahead
+from esdcodec.infer.tokenise.sources import Unit, find_units, utterances_of
+from esdcodec.infer.tokenise.work import _encode
+from esdcodec.infer.tokenise.worker import Worker
 
 RATE = 24000
 CORES = len(os.sched_getaffinity(0))
@@ -81,61 +89,120 @@ def make_corpus(folder: Path, source: list[str], minutes: float, per_shard: int)
     return total / 3600
 
 
-def simple_loop(codec: esdcodec.ESDCodec, corpus: Path, output: Path, n: int) -> None:
-    """What everybody writes."""
-    output.mkdir()
-    for shard in list_shards(corpus):
-        for sample in utterances(shard):
-            audio, rate = soundfile.read(io.BytesIO(sample["mp3"]), dtype="float32")
-            codes = codec.encode(audio, rate, n_quantizers=n)
-            np.save(output / f"{sample['__key__']}.npy", codes[0].cpu().numpy().astype(np.uint16))
+class Done(NamedTuple):
+    """What a process did after the start."""
+
+    hours: float  # of audio
+    seconds: float
+    core_seconds: float
+    network_seconds: float
 
 
-def network_alone(corpus: Path, settings: TokeniseSettings, part: int, jobs: int) -> tuple[float, float]:
-    """Hours and seconds of the network on what one of `jobs` processes reads, all in memory before."""
-    torch.set_num_threads(max(1, CORES // jobs))
-    codec = esdcodec.load(settings.model, device=settings.device)
-    n = settings.n_quantizers or codec.n_codebooks
+Way = Callable[[Worker, list[Unit]], Callable[[], tuple[float, float]]]  # prepares; what it gives does the work:
+# hours of audio, and seconds in the network
+
+
+def network(worker: Worker, units: list[Unit]) -> Callable[[], tuple[float, float]]:
     windows: list[list[Recording | Unreadable]] = []
-    for unit in find_units([corpus], settings.group_size).units[part::jobs]:
-        windows += _windows(read_ahead(utterances_of(unit, []), codec.sample_rate, settings), settings)
+    for unit in units:
+        recordings = read_ahead(utterances_of(unit), worker.codec.sample_rate, worker.settings)
+        windows += windows_ahead(recordings, worker.settings)
     hours = sum(each.seconds for window in windows for each in window if isinstance(each, Recording)) / 3600
-    _encode(codec, windows[0][:8], n, settings)
+
+    def run() -> tuple[float, float]:
+        started = time.perf_counter()
+        for window in windows:
+            _encode(worker.codec, window, worker.settings.n_quantizers or 1, worker.settings)
+        return hours, time.perf_counter() - started
+
+    return run
+
+
+def tokens(worker: Worker, units: list[Unit]) -> Callable[[], tuple[float, float]]:
+    def run() -> tuple[float, float]:
+        results = [worker.run(unit) for unit in units]
+        if skipped := [each for manifest, _ in results for each in manifest.skipped]:
+            raise SystemExit(f"tokenise left something out: {skipped[:3]}")
+        return sum(manifest.seconds for manifest, _ in results) / 3600, sum(seconds for _, seconds in results)
+
+    return run
+
+
+def simple_loop(worker: Worker, units: list[Unit]) -> Callable[[], tuple[float, float]]:
+    """What everybody writes."""
+
+    def run() -> tuple[float, float]:
+        seconds = spent = 0.0
+        for unit in units:
+            for sample in utterances(unit.shard or ""):
+                audio, rate = soundfile.read(io.BytesIO(sample["mp3"]), dtype="float32")
+                started = time.perf_counter()
+                codes = worker.codec.encode(audio, rate, n_quantizers=worker.settings.n_quantizers)
+                spent += time.perf_counter() - started
+                np.save(worker.output / f"{sample['__key__']}.npy", codes[0].cpu().numpy().astype(np.uint16))
+                seconds += len(audio) / rate
+        return seconds / 3600, spent
+
+    return run
+
+
+def process(
+    way: Way, settings: TokeniseSettings, corpus: Path, output: Path, part: int, jobs: int, start: Barrier,
+    answer: Connection,
+) -> None:  # fmt: skip
+    """One of `jobs` processes: prepares, warms up, waits for the others, works."""
+    torch.set_num_threads(max(1, CORES // jobs))
+    output.mkdir(parents=True, exist_ok=True)
+    worker = Worker(settings, output, None)
+    worker.start()
+    units = find_units([corpus], settings.group_size).units
+    way(worker, units[-1:])()
+    run = way(worker, units[part:-1:jobs])
+    start.wait()
+    seconds, core_seconds = time.perf_counter(), time.process_time()
+    hours, spent = run()
+    answer.send(Done(hours, time.perf_counter() - seconds, time.process_time() - core_seconds, spent))
+
+
+def measured(way: Way, jobs: int, settings: TokeniseSettings, corpus: Path) -> tuple[float, float, float, float]:
+    """Hours per hour, core seconds per hour of audio, share of the time outside of the network and of busy cores."""
+    spawn = get_context("spawn")
+    start = spawn.Barrier(jobs)
+    with tempfile.TemporaryDirectory() as output:
+        pipes = [spawn.Pipe() for _ in range(jobs)]
+        processes = [
+            spawn.Process(target=process, args=(way, settings, corpus, Path(output), part, jobs, start, theirs))
+            for part, (_, theirs) in enumerate(pipes)
+        ]
+        for each in processes:
+            each.start()
+        for _, theirs in pipes:
+            theirs.close()  # so that a pipe ends with its process
+        try:
+            done: list[Done] = [ours.recv() for ours, _ in pipes]
+        except EOFError:
+            start.abort()  # which the others wait at
+            raise SystemExit("a process ended without a result") from None
+        finally:
+            for each in processes:
+                each.join()
+    hours, core_seconds = sum(each.hours for each in done), sum(each.core_seconds for each in done)
+    wall = max(each.seconds for each in done)
+    waits = 1 - sum(each.network_seconds for each in done) / (wall * jobs)
+    return 3600 * hours / wall, core_seconds / hours, waits, core_seconds / wall / CORES
+
+
+def command(engine: str, jobs: int, settings: TokeniseSettings, corpus: Path) -> tuple[float, float, float, float]:
+    """As `measured`, of all that `tokenise` does."""
     started = time.perf_counter()
-    for window in windows:
-        _encode(codec, window, n, settings)
-    return hours, time.perf_counter() - started
-
-
-def network_rate(corpus: Path, settings: TokeniseSettings, jobs: int) -> float:
-    """Hours per hour of the network alone in `jobs` processes."""
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        futures = [pool.submit(network_alone, corpus, settings, part, jobs) for part in range(jobs)]
-        return sum(3600 * hours / seconds for hours, seconds in (future.result() for future in futures))
-
-
-def processor_seconds() -> float:
-    """Of this process and of those that have ended."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def timed(function: Callable[[], object]) -> tuple[float, float, object]:
-    """Seconds, share of the cores in use, and the result."""
-    started, before = time.perf_counter(), processor_seconds()
-    result = function()
-    seconds = time.perf_counter() - started
-    return seconds, (processor_seconds() - before) / seconds / CORES, result
-
-
-def reading(corpus: Path, settings: TokeniseSettings) -> float:
-    """Core seconds that an hour of audio takes to read, decode and resample, in one thread."""
-    seconds, started = 0.0, time.process_time()
-    for unit in find_units([corpus], settings.group_size).units[:1]:
-        for item in utterances_of(unit, []):
-            recording = read_utterance(item, RATE, settings)
-            seconds += recording.seconds if isinstance(recording, Recording) else 0.0
-    return (time.process_time() - started) * 3600 / seconds
+    with tempfile.TemporaryDirectory() as output:
+        summary = tokenise(
+            [corpus], output, settings, jobs=jobs, engine=engine, threads=max(1, CORES // jobs)
+        )  # fmt: skip
+    if not summary.complete:
+        raise SystemExit(f"tokenise on {engine} left something out: {summary}")
+    wall = time.perf_counter() - started
+    return 3600 * summary.hours / wall, float("nan"), 1 - summary.network_seconds / (wall * jobs), float("nan")
 
 
 def start_ray() -> None:
@@ -147,60 +214,64 @@ def start_ray() -> None:
     print(f"Ray was there after {time.perf_counter() - started:.1f} s")
 
 
+def reading(corpus: Path, settings: TokeniseSettings) -> float:
+    """Core seconds that an hour of audio takes to read, decode and resample, in one thread."""
+    seconds, started = 0.0, time.process_time()
+    for unit in find_units([corpus], settings.group_size).units[:2]:
+        for item in utterances_of(unit):
+            recording = read_utterance(item, RATE, settings)
+            seconds += recording.seconds if isinstance(recording, Recording) else 0.0
+    return (time.process_time() - started) * 3600 / seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", nargs="?", help="speech to cut the corpus from (default: the bundled sample)")
     parser.add_argument("--minutes", type=float, default=20, help="of audio (default: %(default)s)")
-    parser.add_argument("--per-shard", type=int, default=50, help="utterances (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, CORES])
-    parser.add_argument("--engines", nargs="+", default=["local"], choices=["local", "ray"])
+    parser.add_argument("--per-shard", type=int, default=10, help="utterances (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=CORES, help="processes (default: one for each core)")
+    parser.add_argument("--engines", nargs="*", default=[], choices=["local", "ray"], help="of whole commands")
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--batch-seconds", type=float, default=TokeniseSettings.batch_seconds)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="25hz_nano")
     parser.add_argument("-n", type=int, default=3, help="codebooks (default: %(default)s)")
     args = parser.parse_args()
     settings = TokeniseSettings(
         args.model, args.n, readers=args.readers, batch_seconds=args.batch_seconds, device="cpu"
     )  # fmt: skip
-    codec = esdcodec.load(args.model, device="cpu")
-    results: dict[str, list[tuple[float, float, float]]] = {}  # hours per hour, waits, busy
+    ways: dict[str, tuple[Way, int]] = {
+        "network": (network, args.jobs), "tokenise": (tokens, args.jobs), "simple loop": (simple_loop, 1),
+    }  # fmt: skip
+    commands = {f"on {engine}": engine for engine in args.engines}
+    results: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in (*ways, *commands)}
     with tempfile.TemporaryDirectory() as temporary:
-        corpus = Path(temporary) / "corpus"
-        corpus.mkdir()
+        corpus = Path(temporary)
         hours = make_corpus(corpus, list_shards(args.shards) if args.shards else [], args.minutes, args.per_shard)
-        print(
-            f"{hours:.2f} h in {len(list_shards(corpus))} shards, {CORES} cores, load {os.getloadavg()[0]:.1f} before"
-        )
+        print(f"{hours:.2f} h in {len(list_shards(corpus))} shards, {args.jobs} processes, {CORES} cores")
+        print(f"load {os.getloadavg()[0]:.1f} before")
         print(f"reading, decoding, resampling: {reading(corpus, settings):.1f} core seconds per hour of audio")
-        codec.encode(torch.zeros(1, 1, 10 * RATE))
         if "ray" in args.engines:
             start_ray()
-        for number in range(args.rounds):
-            for jobs in args.jobs:
-                rate = network_rate(corpus, settings, jobs)
-                results.setdefault(f"network, {jobs} processes", []).append((rate, 0.0, float("nan")))
-                for engine in args.engines:
-                    output = Path(temporary) / f"tokens-{engine}-{jobs}-{number}"
-                    options = {"jobs": jobs, "engine": engine, "threads": max(1, CORES // jobs)}
-                    wall, busy, summary = timed(lambda: tokenise([corpus], output, settings, **options))  # noqa: B023
-                    if not summary.complete:  # type: ignore[attr-defined]
-                        raise SystemExit(f"tokenise with {options} left something out: {summary}")
-                    waits = 1 - summary.network_seconds / (wall * jobs)  # type: ignore[attr-defined]
-                    busy = busy if engine == "local" else float("nan")  # its processes are not of this one
-                    name = f"tokenise --jobs {jobs}, {engine}"
-                    results.setdefault(name, []).append((3600 * hours / wall, waits, busy))
-            torch.set_num_threads(CORES)
-            wall, busy, _ = timed(lambda: simple_loop(codec, corpus, Path(temporary) / f"loop-{number}", args.n))  # noqa: B023
-            results.setdefault("simple loop", []).append((3600 * hours / wall, float("nan"), busy))
-    print(f"load {os.getloadavg()[0]:.1f} after\n{'':26}{'hours per hour':>15}{'waits':>8}{'busy':>8}")
-    for name, values in results.items():
-        rate, waits, busy = map(statistics.median, zip(*values))
-        print(f"{name:26}{rate:15.1f}{waits:8.0%}{busy:8.0%}".replace("nan%", "   –"))
-    best = {kind: max(statistics.median(r for r, *_ in v) for k, v in results.items() if k.startswith(kind))
-            for kind in ("network", "tokenise", "simple")}  # fmt: skip
-    print(f"tokenise is {best['tokenise'] / best['simple']:.2f} times as fast as the simple loop")
-    print(f"and {best['tokenise'] / best['network']:.0%} of the network alone")
+        for _ in range(args.rounds):
+            for name, (way, jobs) in ways.items():
+                results[name].append(measured(way, jobs, settings, corpus))
+            for name, engine in commands.items():
+                results[name].append(command(engine, args.jobs, settings, corpus))
+    print(f"load {os.getloadavg()[0]:.1f} after")
+    print(f"{'':12}{'hours per hour':>15}{'core s per hour':>16}{'waits':>8}{'busy':>8}")
+    middle = {name: [statistics.median(each) for each in zip(*values)] for name, values in results.items()}
+    for name, (rate, core_seconds, waits, busy) in middle.items():
+        print(
+            f"{name:12}{rate:15.1f}{core_seconds:16.1f}{waits:8.0%}{busy:8.0%}".replace("nan%", "  –").replace(
+                "nan", "  –"
+            )
+        )
+    for i, what in enumerate(("by the clock", "in core seconds")):
+        of = {name: values[i] if i == 0 else 1 / values[i] for name, values in middle.items() if name in ways}
+        loop = of["simple loop"]
+        ratios = of["tokenise"] / of["network"], of["tokenise"] / loop, of["network"] / loop
+        print("{}: tokenise / network {:.2f}, tokenise / loop {:.2f}, network / loop {:.2f}".format(what, *ratios))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from esdcodec.codec import load
 from esdcodec.dataset.make_shards import Utterance, write_shards
 from esdcodec.dataset.tokens import Tokens
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
+from esdcodec.infer.tokenise.item import SpeechItem
+from esdcodec.infer.tokenise.read import Recording, windows_ahead
 from esdcodec.infer.tokenise.run import part_of_environment
 from esdcodec.infer.tokenise.sources import find_units
 from tests import corpora
-from tests.conftest import speech
+from tests.conftest import PATIENCE, speech
 
 SECONDS = (0.3, 0.5, 0.3, 0.7, 0.5, 0.31)
 
@@ -157,6 +160,33 @@ def test_what_cannot_be_coded_is_counted_and_named(model, tmp_path):
     assert reason.startswith("audio cannot be read: ")
     again = tokenise([tmp_path / "x.tar"], tmp_path / "out", settings_of(model))
     assert (again.finished, again.complete, again.skipped) == (1, False, summary.skipped)
+
+
+def test_what_is_skipped_is_named_in_the_order_of_the_shard_however_far_is_read_ahead(model, tmp_path):
+    members = {}
+    for i in range(6):
+        members |= {f"bad{i}.wav": b"no audio", f"none{i}.json": b"{}", f"half{i}.wav": b"", f"half{i}.json": b"["}
+    shard = corpora.add(tmp_path / "x.tar", members)
+    for readers in (1, 3):
+        tokenise([shard], tmp_path / str(readers), settings_of(model, readers=readers, window=4))
+    keys = [key for key, _ in json.loads((tmp_path / "1/x.manifest.json").read_text())["skipped"]]
+    assert keys == [f"{name}{i}" for i in range(6) for name in ("bad", "none", "half")]
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+
+def test_the_next_window_is_read_while_one_is_in_the_network(model):
+    read = [Event() for _ in range(3)]
+
+    def recordings():
+        for i, event in enumerate(read):
+            event.set()
+            yield Recording(SpeechItem(str(i), b""), 1.0, 0.0, None)
+
+    windows = windows_ahead(recordings(), settings_of(model, window=1))
+    assert [each.utterance.key for each in next(windows)] == ["0"]
+    assert read[1].wait(PATIENCE)
+    assert not read[2].is_set()
+    assert [each.utterance.key for window in windows for each in window] == ["1", "2"]
 
 
 def test_utterances_of_one_key_in_a_shard_are_numbered_and_read_back(model, tmp_path):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 import numpy as np
@@ -54,8 +55,42 @@ def read_ahead(
             threads.shutdown(cancel_futures=True)
 
 
+def windows_ahead(
+    recordings: Iterator[Recording | Unreadable], settings: TokeniseSettings
+) -> Generator[list[Recording | Unreadable], None, None]:
+    """Consecutive utterances, so many or so long that more would not fit into memory.
+
+    While a window is in use the next one is read, so two are in memory.
+    """
+    stopped = Event()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            following = thread.submit(_window, recordings, settings, stopped)
+            while window := following.result():
+                following = thread.submit(_window, recordings, settings, stopped)
+                yield window
+        finally:
+            stopped.set()
+
+
+def _window(
+    recordings: Iterator[Recording | Unreadable], settings: TokeniseSettings, stopped: Event
+) -> list[Recording | Unreadable]:
+    window: list[Recording | Unreadable] = []
+    seconds = 0.0
+    for recording in recordings:
+        window.append(recording)
+        if isinstance(recording, Recording) and recording.waveform is not None:
+            seconds += recording.seconds
+        if len(window) >= settings.window or seconds >= settings.window_seconds or stopped.is_set():
+            break
+    return window
+
+
 def read_utterance(utterance: SpeechItem, sample_rate: int, settings: TokeniseSettings) -> Recording | Unreadable:
     """One utterance at `sample_rate`; whatever goes wrong with it is its own."""
+    if utterance.problem:
+        return Unreadable(utterance, utterance.problem)
     try:
         meter, n_samples, kept = None, 0, []
         with blocks_of(utterance) as (rate, blocks):

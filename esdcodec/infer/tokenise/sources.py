@@ -132,19 +132,17 @@ def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[SpeechItem]:
         yield SpeechItem(key, file, metadata)
 
 
-def utterances_of(unit: Unit, skipped: list[tuple[str, str]]) -> Iterator[SpeechItem]:
-    """The utterances of a unit, in its order; what cannot be coded goes to `skipped` as key and reason.
+def utterances_of(unit: Unit) -> Iterator[SpeechItem]:
+    """The utterances of a unit, in its order; those that cannot be coded have a problem.
 
     Raises:
-        ShardBroken: the shard cannot be had now. (What is damaged in one that is here is skipped.)
+        ShardBroken: the shard cannot be had now. (What is damaged in one that is here is a problem.)
     """
     taken: set[str] = set()
     for item in unit.utterances if unit.shard is None else _of_shard(unit.shard):
         problem = item.problem or metadata_problem(item.metadata)
-        if problem:
-            skipped.append((item.key, problem))
-        else:
-            yield replace(item, key=free_key(item.key, taken))  # a shard may have one twice
+        # a shard may have a key twice
+        yield unusable(item.key, problem) if problem else replace(item, key=free_key(item.key, taken))
 
 
 def _of_shard(shard: str) -> Iterator[SpeechItem]:

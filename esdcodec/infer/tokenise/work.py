@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...codec import ESDCodec, equal
 from ...dataset.token_shards import FORMAT, HISTOGRAM, MANIFEST, histogram_file, shard_files
 from ...whole_file import whole_file
-from .read import Recording, Unreadable, blocks_of, read_ahead
+from .read import Recording, Unreadable, blocks_of, read_ahead, windows_ahead
 from .settings import TokeniseSettings
 from .sources import Unit, utterances_of
 from .writers import WRITERS
@@ -70,8 +70,11 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
     with ExitStack() as stack:
         streams = {suffix: stack.enter_context(whole_file(file)) for suffix, file in files.items()}
         writer = WRITERS[settings.format](list(streams.values()), n)
-        with closing(read_ahead(utterances_of(unit, manifest.skipped), codec.sample_rate, settings)) as recordings:
-            for window in _windows(recordings, settings):
+        with (
+            closing(read_ahead(utterances_of(unit), codec.sample_rate, settings)) as recordings,
+            closing(windows_ahead(recordings, settings)) as windows,
+        ):
+            for window in windows:
                 started = time.perf_counter()
                 coded = _encode(codec, window, n, settings)
                 spent += time.perf_counter() - started
@@ -129,23 +132,6 @@ def _metadata(recording: Recording, codes: NDArray[np.uint16], manifest: ShardMa
         "model": manifest.model,
         "fingerprint": manifest.fingerprint,
     }
-
-
-def _windows(
-    recordings: Iterator[Recording | Unreadable], settings: TokeniseSettings
-) -> Iterator[list[Recording | Unreadable]]:
-    """Consecutive utterances, so many or so long that more would not fit into memory."""
-    window: list[Recording | Unreadable] = []
-    seconds = 0.0
-    for recording in recordings:
-        window.append(recording)
-        if isinstance(recording, Recording) and recording.waveform is not None:
-            seconds += recording.seconds
-        if len(window) >= settings.window or seconds >= settings.window_seconds:
-            yield window
-            window, seconds = [], 0.0
-    if window:
-        yield window
 
 
 def _encode(
