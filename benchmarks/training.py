@@ -1,6 +1,7 @@
 """Where the time of a training step goes, in every precision, with and without torch.compile.
 
     python benchmarks/training.py [--model 25hz_nano] [--batch 3x4.0 12x3.2] [--teacher FOLDER] [--steps 5]
+    python benchmarks/training.py --transfers   # copies between host and device, and waits, in a step; needs no GPU
 
 Every row is a process of its own on the device that there is (small sizes on a CPU), trained on synthetic shards with
 the discriminators of the model. `rest` is what of the whole step is none of the parts:
@@ -17,15 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 MODES = {  # name -> mixed precision, TF32, backend of torch.compile
-    "fp32": ("no", False, "no"),
-    "tf32": ("no", True, "no"),
-    "bf16": ("bf16", False, "no"),
+    "fp32": ("no", False, "null"),
+    "tf32": ("no", True, "null"),
+    "bf16": ("bf16", False, "null"),
     "fp32 compiled": ("no", False, "inductor"),
     "bf16 compiled": ("bf16", False, "inductor"),
 }
@@ -53,17 +56,16 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * n**3 / seconds(lambda: a @ b, 5)
 
 
-def measure(args: argparse.Namespace) -> dict[str, float]:
-    """One row, in this process."""
+@contextmanager
+def trainer_on(args: argparse.Namespace, mode: str) -> Iterator[Any]:
+    """A trainer on synthetic shards."""
     from hydra import compose, initialize_config_dir
     from loader import make_shards
-    from torch.utils.flop_counter import FlopCounterMode
 
     from esdcodec.config import config_folder
-    from esdcodec.model_codec.losses import discriminator_loss
     from esdcodec.training.setup import make_trainer
 
-    precision, tf32, _ = MODES[args.one]
+    precision, tf32, backend = MODES[mode]
     size, length = args.batch[0].split("x")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "shards").mkdir()
@@ -71,19 +73,29 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         overrides = [
             f"model={args.model}", f"machine.shards={shards}", f"trainer.output_dir={folder}/run",
             f"trainer.batch_size={size}", f"data.segment_speech.segment_length={round(float(length) * 24000)}",
-            f"trainer.mixed_precision={precision}", f"trainer.tf32={tf32}", "trainer.tracker=null",
-            f"data.num_workers={args.num_workers}", "data.shuffle_window=10",
+            f"trainer.mixed_precision={precision}", f"trainer.tf32={tf32}", f"trainer.compile={backend}",
+            "trainer.tracker=null", f"data.num_workers={args.num_workers}", "data.shuffle_window=10",
         ]  # fmt: skip
         overrides.append("model.teacher=null")
         if args.teacher:
             overrides[-1] = f"+model.teacher={{path: {args.teacher}, statistics: null, layer: 17, pool: 2}}"
         with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
-            trainer = make_trainer(compose("esdcodec_train", overrides=overrides))
+            yield make_trainer(compose("esdcodec_train", overrides=overrides))
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """One row, in this process."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from esdcodec.model_codec.losses import discriminator_loss
+
+    precision, _, backend = MODES[args.one]
+    with trainer_on(args, args.one) as trainer:
         device = trainer.accelerator.device
         objective = trainer.task.objective
         batches = trainer.data.batches(0)
         batch = next(batches).to(device)
-        n_quantizers = torch.full((int(size),), 3, device=device)
+        n_quantizers = torch.full((len(batch.audio),), 3, device=device)
 
         def forward() -> torch.Tensor:
             with trainer.accelerator.autocast():
@@ -94,14 +106,18 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         def discriminator_step() -> None:
             trainer.accelerator.backward(discriminator_loss(*objective.adversarial.discriminate(batch.audio, fake)))
 
+        def whole_step() -> None:
+            trainer.take_step(batches)
+            trainer.look_back()
+
         row = {"forward": seconds(forward, args.steps), "discriminator": seconds(discriminator_step, args.steps)}
         row["teacher"] = seconds(lambda: objective.teacher(**batch.teacher_inputs), args.steps) if args.teacher else 0.0
         trainer.window.clear()
-        row["whole"] = seconds(lambda: trainer.take_step(batches), args.steps)
+        row["whole"] = seconds(whole_step, args.steps)
         row["loader"] = trainer.window.waited / (args.steps + 2)
         with FlopCounterMode(display=False) as counter:
-            if not torch.compiler.is_compiling() and MODES[args.one][2] == "no":
-                trainer.take_step(batches)
+            if backend == "null":
+                whole_step()
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         row["peak"] = counter.get_total_flops() / row["whole"] / matmul_peak(device, dtype)
         if device.type == "cuda":
@@ -110,6 +126,25 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             row["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         batches.close()
     return row
+
+
+def count_transfers(args: argparse.Namespace) -> None:
+    """Say what a step copies and waits for, on the GPU that there is or on a pretended device."""
+    from transfers import Transfers, pretended
+
+    with trainer_on(args, "fp32") as trainer:
+        batches = trainer.data.batches(0)
+        trainer.take_step(batches)
+        real = trainer.accelerator.device
+        with nullcontext(real) if real.type != "cpu" else pretended(trainer) as device:
+            for _ in range(2):  # constants come to the device in the first
+                with Transfers(device) as transfers:
+                    trainer.take_step(batches)
+        batches.close()
+    where = "a pretended device" if device != real else torch.cuda.get_device_name()
+    print(f"{args.model}, one step on {where}: the host waits {transfers.waits} times")
+    for operator, number in sorted(transfers.where.items()):
+        print(f"{number:6} {operator}")
 
 
 def main() -> None:
@@ -121,10 +156,14 @@ def main() -> None:
     parser.add_argument("--teacher", help="folder of w2v-BERT; without it, no teacher")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--num-workers", type=int, default=8 if torch.cuda.is_available() else 1)
+    parser.add_argument("--transfers", action="store_true", help="count copies and waits instead")
     parser.add_argument("--one", choices=MODES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args)))
+        return
+    if args.transfers:
+        count_transfers(args)
         return
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
@@ -135,21 +174,13 @@ def main() -> None:
     for batch in args.batch:
         size, length = batch.split("x")
         for mode in args.modes:
-            options = [
-                "--model",
-                args.model,
-                "--batch",
-                batch,
-                "--steps",
-                args.steps,
-                "--num-workers",
-                args.num_workers,
-            ]
+            options = ["--model", args.model, "--batch", batch, "--steps", args.steps]
+            options += ["--num-workers", args.num_workers]
             options += ["--teacher", args.teacher] if args.teacher else []
             result = subprocess.run(
                 [sys.executable, __file__, "--one", mode, *map(str, options)],
                 capture_output=True, text=True, check=False,
-                env={**os.environ, "ACCELERATE_DYNAMO_BACKEND": MODES[mode][2], "PYTHONWARNINGS": "ignore"},
+                env={**os.environ, "PYTHONWARNINGS": "ignore"},
             )  # fmt: skip
             if result.returncode:
                 lines = result.stderr.strip().splitlines()

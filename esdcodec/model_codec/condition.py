@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Conv1d, ConvNeXtBlock, Float32, LayerNorm, full_precision
+from .spectral import hann_window
 
 
 class ConditionNetwork(nn.Module):
@@ -75,7 +76,7 @@ class InverseSTFT(Float32):
 
     def window(self, device: torch.device) -> Tensor:
         """Periodic Hann window ``[n_fft]``, float32."""
-        return torch.hann_window(self.n_fft, device=device, dtype=torch.float32)
+        return hann_window(self.n_fft, device=device)
 
     def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
         frames = torch.fft.irfft(torch.polar(magnitude, phase), self.n_fft, dim=1)

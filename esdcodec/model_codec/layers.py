@@ -5,6 +5,7 @@ Convolutions see zero padding at both ends ("same"), so that L frames in are L f
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from math import ceil
 
 import torch
@@ -29,9 +30,9 @@ class Float32(nn.Module):
         return super()._apply(keep_dtype, recurse)
 
 
-def full_precision(device: torch.device) -> torch.autocast:
+def full_precision(device: torch.device) -> torch.autocast | nullcontext:
     """Context in which autocast does nothing."""
-    return torch.autocast(device.type, enabled=False)
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 class WeightNorm(nn.Module):

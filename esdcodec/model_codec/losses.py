@@ -25,7 +25,7 @@ def mel_loss(
     distance = F.l1_loss if low_band is None else F.mse_loss
     total = estimate.new_zeros(())
     for window, n_mels in windows.items():
-        filters = mel_filters(sample_rate, window, n_mels).to(estimate.device)
+        filters = mel_filters(sample_rate, window, n_mels, device=estimate.device)
         filters = filters if low_band is None else filters[: int(low_band * n_mels)]
         mels = [filters @ centred_magnitude(x[:, 0], window, window // 4) for x in (estimate, reference)]
         logs = [mel.clamp(min=1e-5).square().log10() for mel in mels]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Conv1d, Float32
+from .layers import Conv1d, Float32, full_precision
 
 
 class Quantized(NamedTuple):
@@ -28,11 +28,14 @@ def straight_through(latent: Tensor, quantized: Tensor) -> Tensor:
 def nearest(points: Tensor, codebook: Tensor, squares: Tensor | None = None) -> Tensor:
     """Index of the entry of `codebook` ``[N, C]`` nearest to each of `points` ``[..., C]``, by Euclidean distance.
 
+    In float32, under autocast too: eight bits of mantissa find another one.
+
     `squares`: the squared lengths of the entries ``[N]``, where they are known.
     """
-    points, codebook = points.detach(), codebook.detach()
-    squares = codebook.square().sum(1) if squares is None else squares
-    distances = torch.addmm(squares, points.flatten(0, -2), codebook.t(), alpha=-2)  # less the points' own squares
+    points, codebook = points.detach().float(), codebook.detach().float()
+    with full_precision(points.device):
+        squares = codebook.square().sum(1) if squares is None else squares
+        distances = torch.addmm(squares, points.flatten(0, -2), codebook.t(), alpha=-2)  # less the points' own squares
     return distances.argmin(1).view(points.shape[:-1])
 
 

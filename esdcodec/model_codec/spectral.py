@@ -1,16 +1,45 @@
 """Spectra for the losses and the discriminators."""
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+def kept_on_device(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of numbers that gives a constant, which stays on each device and in each dtype where it was wanted.
+
+    Made anew and copied at each call, constants cost a training step on a GPU more than the operators that use them.
+    """
+    kept: dict[tuple, Tensor] = {}
+
+    @wraps(make)
+    def get(
+        *numbers: float, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, **more: float
+    ) -> Tensor:
+        if torch.compiler.is_compiling():  # a constant of the graph: what is traced must not be kept
+            return make(*numbers, **more).to(device, dtype)
+        key = (numbers, *more.items(), torch.device(device), dtype)
+        if key not in kept:
+            with torch.inference_mode(False):  # whoever asks first, gradients may go through later
+                kept[key] = make(*numbers, **more).to(device, dtype)
+        return kept[key]
+
+    return get
+
+
+@kept_on_device
+def hann_window(length: int) -> Tensor:
+    """Periodic Hann window ``[length]``."""
+    return torch.hann_window(length)
+
+
 def centred_magnitude(audio: Tensor, window: int, hop_length: int) -> Tensor:
     """|STFT| of ``[B, T]`` -> ``[B, N, frames]``: periodic Hann, frames centred on reflect-padded audio."""
-    hann = torch.hann_window(window, device=audio.device)
+    hann = hann_window(window, device=audio.device)
     return torch.stft(
         audio, window, hop_length, window=hann, center=True, pad_mode="reflect", return_complex=True
     ).abs()
@@ -23,11 +52,11 @@ def frame_spectrum(audio: Tensor, window: int, hop_length: int) -> Tensor:
     """
     pad = (window - hop_length) // 2
     audio = F.pad(audio[:, None], (pad, pad + -audio.shape[-1] % hop_length), mode="reflect")[:, 0]
-    hann = torch.hann_window(window, device=audio.device)
+    hann = hann_window(window, device=audio.device)
     return torch.stft(audio.float(), window, hop_length, window=hann, center=False, return_complex=True)
 
 
-@lru_cache
+@kept_on_device
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """Mel filter bank ``[n_mels, N]`` from 0 to half the rate, scale and normalisation of Slaney's Auditory Toolbox."""
     linear_step, log_start = 200 / 3, 1000.0  # Hz per mel below 1 kHz; above it 27 mels for each factor of 6.4
@@ -49,16 +78,21 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 
 
 def decimate(audio: Tensor, factor: int) -> Tensor:
-    """``[B, T]`` -> ``[B, ⌊T / factor⌋]`` at 1/`factor` of the rate, by a windowed sinc low-pass.
+    """``[B, T]`` -> ``[B, ⌊T / factor⌋]`` at 1/`factor` of the rate, by a windowed sinc low-pass, edges held."""
+    kernel = low_pass(factor, device=audio.device, dtype=audio.dtype)
+    width = (kernel.shape[-1] - factor) // 2
+    padded = F.pad(audio[:, None], (width, width + factor), mode="replicate")
+    return F.conv1d(padded, kernel, stride=factor)[:, 0, : audio.shape[-1] // factor]
 
-    24 zero crossings, cos² window, cut at 0.945 of the new half rate, edges held: the resampling that the published
-    model's condition losses were computed with.
+
+@kept_on_device
+def low_pass(factor: int) -> Tensor:
+    """Kernel ``[1, 1, n]`` before a decimation: sinc of 24 zero crossings, cos² window, cut at 0.945 of the new half
+    rate, as the condition losses of the published model were computed with.
     """
     zeros, rolloff = 24, 0.945
     width = math.ceil(zeros * factor / rolloff)
     t = torch.arange(-width, width + factor, dtype=torch.float64) * (rolloff / factor)
     t = t.clamp(-zeros, zeros) * math.pi
     kernel = torch.sinc(t / math.pi) * torch.cos(t / zeros / 2).square()
-    kernel = (kernel / kernel.sum()).to(audio)[None, None]
-    padded = F.pad(audio[:, None], (width, width + factor), mode="replicate")
-    return F.conv1d(padded, kernel, stride=factor)[:, 0, : audio.shape[-1] // factor]
+    return (kernel / kernel.sum())[None, None]

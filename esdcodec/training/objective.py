@@ -91,6 +91,8 @@ class Objective:
         self.settings, self.accelerator = settings, accelerator
         self.codec, self.teacher = codec, teacher
         self.adversarial = AdversarialPass(accelerator, discriminator) if discriminator is not None else None
+        # 0, 1, … K on the device: what is drawn is put together there, and no batch waits for a copy of numbers
+        self._numbers = torch.arange(codec.unwrapped.n_codebooks + 1, device=accelerator.device)
 
     def adversarial_at(self, step: int) -> bool:
         """Whether there are discriminators at this step."""
@@ -147,7 +149,7 @@ class Objective:
             1 if semantic_only else random.Random(f"{settings.seed}/{item}").randint(2, n_codebooks)
             for item in range(position, position + batch_size)
         ]
-        return torch.tensor(numbers, device=self.accelerator.device), semantic_only
+        return torch.stack([self._numbers[n] for n in numbers]), semantic_only
 
 
 class AdversarialPass:

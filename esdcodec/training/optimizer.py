@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..model_codec.decoder import Decoder
 from ..model_codec.discriminator import Discriminator
@@ -40,6 +40,8 @@ class Muon(AdamW):
         for direction in directions:
             _to_unit_length(direction)
 
+    found_inf: Tensor | None = None  # as of torch's fused AdamW: where it is 1, a step changes nothing
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         directions = [(p, group["lr"]) for group in self.param_groups if group.get("muon") for p in group["params"]]
@@ -57,11 +59,16 @@ class Muon(AdamW):
         if not state:
             state["step"] = torch.zeros(())  # AdamW's loading of a state asks for it
             state["momentum"] = torch.zeros_like(direction)
-        state["momentum"].lerp_(gradient, 0.05)
-        update = orthogonalised(gradient.lerp(state["momentum"], 0.95).flatten(1))
+        momentum = state["momentum"].lerp(gradient, 0.05)
+        update = orthogonalised(gradient.lerp(momentum, 0.95).flatten(1))
         update *= angle / update.norm(dim=1).mean().clamp(min=1e-9)
-        direction.sub_(update.view_as(direction))
-        _to_unit_length(direction)
+        turned = direction - update.view_as(direction)
+        _to_unit_length(turned)
+        if self.found_inf is not None:
+            momentum = torch.where(self.found_inf > 0, state["momentum"], momentum)
+            turned = torch.where(self.found_inf > 0, direction, turned)
+        state["momentum"].copy_(momentum)
+        direction.copy_(turned)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
@@ -82,13 +89,14 @@ def _to_unit_length(direction: Tensor) -> None:
 
 
 def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -> AdamW:
-    """AdamW, or `Muon` that rotates the weights of encoders, decoders and discriminators by `muon_lr` radians a step.
+    """Fused AdamW, or `Muon` that rotates the weights of encoders, decoders and discriminators by `muon_lr` radians.
 
     Not those of one output channel, where it would be a step of fixed length.
 
     Raises:
         ConfigurationError: there are no such weights.
     """
+    adamw["fused"] = True  # one kernel for all weights, which can leave a step out without the host
     parameters = [p for p in network.parameters() if p.requires_grad]
     if muon_lr is None:
         return AdamW(parameters, **adamw)
@@ -131,6 +139,7 @@ class Learner:
     optimizer: Any
     schedule: LambdaLR
     average: AveragedModel | None = None  # of the weights
+    decay: float = 0.0  # of the average, a step
     clip_grad_norm: float | None = None  # None: that of the run
 
     def __post_init__(self) -> None:
@@ -149,6 +158,8 @@ class Learner:
             group.update(options)
             group["lr"] = base * factor(self.schedule.last_epoch)
         self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        for parameter, state in self.optimizer.state.items():  # an AdamW that was not fused has it on the host
+            state["step"] = state["step"].to(parameter.device)
 
     def digest(self) -> str:
         """SHA-256 of all weights, those of the average too."""
@@ -181,12 +192,26 @@ class Learner:
 
     def keep_average(self, accelerator: Accelerator, decay: float) -> None:
         """Keep an exponential moving average of the weights from now on."""
-        self.average = AveragedModel(self.unwrapped, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.average, self.decay = AveragedModel(self.unwrapped, device=accelerator.device), decay
         accelerator.register_for_checkpointing(self.average)
 
-    def update_average(self) -> None:
-        if self.average is not None:
-            self.average.update_parameters(self.unwrapped)
+    def step(self, skip: Tensor) -> None:
+        """A step of the optimizer; none where `skip`, at which only the device looks, is 1."""
+        optimizer = self.optimizer.optimizer  # in Accelerate's
+        optimizer.found_inf = skip
+        self.optimizer.step()
+        optimizer.found_inf = None
+
+    @torch.no_grad()
+    def update_average(self, skip: Tensor) -> None:
+        """Let the average follow the weights; where `skip` is 1 it stays as it is."""
+        if self.average is None:
+            return
+        n_averaged = self.average.n_averaged
+        share = torch.where(n_averaged == 0, 1.0, 1 - self.decay) * (1 - skip)  # it begins at the weights
+        for average, weight in zip(self.average.module.parameters(), self.unwrapped.parameters()):
+            average.lerp_(weight, share)
+        n_averaged += (1 - skip).to(n_averaged.dtype)
 
     @property
     def averaged(self) -> Any:

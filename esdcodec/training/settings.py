@@ -54,6 +54,7 @@ class RunSettings:
     gradient_accumulation: int
     mixed_precision: str
     tf32: bool
+    compile: str | None  # backend of torch.compile
     max_steps: int
     clip_grad_norm: float
     max_skipped_steps: int
@@ -79,6 +80,12 @@ class RunSettings:
             "mixed_precision",
             self.mixed_precision,
             "must be 'no' (float32) or 'bf16': exponentials and nearest neighbours do not survive float16",
+        )
+        _require(
+            self.compile in (None, "inductor", "aot_eager", "eager"),
+            "compile",
+            self.compile,
+            "must be inductor, or aot_eager or eager to look for faults, or null",
         )
         if self.tracker is not None:
             from accelerate.tracking import get_available_trackers

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, Wav2Vec2BertModel
 
 from ..audio import resample
+from ..model_codec.layers import full_precision
 
 TEACHER_RATE = 16000
 SHORTEST = 1600  # samples: some frames, for less the features are not defined
@@ -57,21 +58,22 @@ class W2vBert(nn.Module):
         return self.model.config.hidden_size
 
     @torch.no_grad()
-    def forward(self, input_features: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, input_features: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features ``[B, F, 160]`` and their mask ``[B, F]`` -> target ``[B, D, F / pool]`` and its mask.
 
-        A frame of the target counts where all the frames that it is the mean of do.
+        A frame of the target counts where all the frames that it is the mean of do; without a mask all do.
         """
         states = self.states(input_features, attention_mask).transpose(1, 2)
         normalised = (states - self.mean) / self.std
-        whole = F.avg_pool1d(attention_mask[:, None].float(), self.pool)[:, 0] == 1
+        mask = torch.ones_like(states[:, 0]) if attention_mask is None else attention_mask.float()
+        whole = F.avg_pool1d(mask[:, None], self.pool)[:, 0] == 1
         return F.avg_pool1d(normalised, self.pool), whole
 
     @torch.no_grad()
-    def states(self, input_features: Tensor, attention_mask: Tensor) -> Tensor:
+    def states(self, input_features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Hidden states ``[B, F, D]`` of the layer, as the model gives them, in float32."""
         dtype = next(self.model.parameters()).dtype
-        with torch.autocast(input_features.device.type, enabled=False):
+        with full_precision(input_features.device):
             output = self.model(input_features=input_features.to(dtype), attention_mask=attention_mask)
         return output.last_hidden_state.float()
 
@@ -80,7 +82,7 @@ class FeatureExtraction:
     """What w2v-BERT reads, from waveforms ``[n]`` at the codec's rate; runs in the loader's workers.
 
     The waveforms are not padded: zeros after them would change the mean that the extractor subtracts. Its padding of
-    shorter ones is masked.
+    shorter ones is masked. Where nothing is, there is no mask: the model asks the device what it holds, and waits.
     """
 
     def __init__(self, path: str, sample_rate: int) -> None:
@@ -91,7 +93,8 @@ class FeatureExtraction:
         waveforms = [resample(waveform, self.sample_rate, TEACHER_RATE) for waveform in waveforms]
         waveforms = [np.pad(waveform, (0, max(0, SHORTEST - len(waveform)))) for waveform in waveforms]
         features = self.extractor(waveforms, sampling_rate=TEACHER_RATE, return_tensors="pt")
-        return {name: features[name] for name in ("input_features", "attention_mask")}
+        masked = not features["attention_mask"].all()
+        return {name: features[name] for name in ("input_features", "attention_mask")[: 1 + masked]}
 
 
 def read_statistics(file: str | Path, dim: int) -> tuple[Tensor, Tensor]:

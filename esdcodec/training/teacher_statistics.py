@@ -50,7 +50,8 @@ def measure(teacher: W2vBert, batches: Iterable[dict[str, Tensor]], device: torc
     moments = Moments(teacher.dim)
     for inputs in batches:
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        moments.add(teacher.states(**inputs)[inputs["attention_mask"].bool()])
+        states, mask = teacher.states(**inputs), inputs.get("attention_mask")
+        moments.add(states.flatten(0, 1) if mask is None else states[mask.bool()])
     return moments
 
 

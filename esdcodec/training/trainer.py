@@ -1,8 +1,10 @@
 """The loop: steps of a task over batches, and all that happens between them."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from ..dataset.skip_counts import SkipCounts
 from ..processes import Interrupted
+from .host_copy import HostCopy, steps_behind
 from .monitor import LogWindow, progress_line, starvation
 from .optimizer import Learner
 from .run import Run
@@ -36,6 +39,17 @@ class TrainingData(Protocol):
     def batches(self, position: int) -> Iterator[Any]:
         """From `position`: the items that all ranks have read so far."""
         ...
+
+
+@dataclass(frozen=True)
+class TakenStep:
+    """A step, and what there will be to say of it when the device is done with it."""
+
+    number: int
+    flags: HostCopy  # how many ranks found it not finite, how many received a signal to stop
+    scalars: list[dict[str, Tensor]]  # of each batch
+    norms: dict[str, Tensor]  # of the gradients before clipping, by the learner's name
+    keys: list[str]  # of this rank's utterances
 
 
 class Trainer:
@@ -66,7 +80,11 @@ class Trainer:
         self.accelerator, self.data_digest = run.accelerator, data_digest
         self.batch_size, self.item_seconds = batch_size, item_seconds
         self.skip_counts, self.max_broken_share = skip_counts, max_broken_share
-        self.window = LogWindow(self.accelerator.device)
+        device = self.accelerator.device
+        self.window = LogWindow(device)
+        self._taken: deque[TakenStep] = deque()
+        self._lag = steps_behind(device)
+        self._no_yes = torch.tensor([0.0, 1.0], device=device)
 
     def train(self) -> None:
         """Train to `max_steps`, from the newest checkpoint in `output_dir` if there is one.
@@ -86,25 +104,29 @@ class Trainer:
         for learner in self.task.learners:
             learner.network.train()
         self.window.clear()
+        occasions = settings.log_every, settings.validate_every, settings.sample_every, settings.checkpoint_every
         if progress.step >= settings.max_steps:
             self.run.export_again(self.task.export_later)
         while progress.step < settings.max_steps:
             with self.window.paused():
                 self.task.before_step(progress.step, lambda: self.read(batches)[0])
-            interrupted = self.take_step(batches)
-            progress.step, progress.score = progress.step + 1, None
-            last = progress.step == settings.max_steps
-            if last or progress.step % settings.log_every == 0:
+            number = progress.step + 1
+            last = number == settings.max_steps
+            logs, validates, samples, saves = (last or number % every == 0 for every in occasions)
+            self.take_step(batches)
+            interrupted = self.look_back(0 if logs or validates or samples or saves else self._lag) and not last
+            progress.step, progress.score = number, None
+            if logs:
                 self._log()
             with self.window.paused():
-                if last or progress.step % settings.validate_every == 0:
+                if validates:
                     self._validate()
-                if last or progress.step % settings.sample_every == 0:
+                if samples:
                     self.run.track_sounds(self.task.sounds())
-                if last or interrupted or progress.step % settings.checkpoint_every == 0:
-                    self.run.save(self.task.export_later, "interrupted" if interrupted and not last else "running")
+                if saves or interrupted:
+                    self.run.save(self.task.export_later, "interrupted" if interrupted else "running")
             self.run.check()
-            if interrupted and not last:
+            if interrupted:
                 raise Interrupted
 
     # ---- a step -----------------------------------------------------------------------------------------------------
@@ -130,15 +152,15 @@ class Trainer:
         first = position + self.accelerator.process_index * self.batch_size
         return first, position + n_items, n_items * self.item_seconds
 
-    def take_step(self, batches: Iterator[Any]) -> bool:
+    def take_step(self, batches: Iterator[Any]) -> None:
         """One optimizer step of all networks, over `gradient_accumulation` batches.
 
-        A step that is not finite on any rank is left out on all. Returns whether a rank received a signal to stop.
+        A step that is not finite on any rank changes nothing on all. The device finds this out, and the host does not
+        wait for it: `look_back` does, later.
         """
         learners = self.task.active(self.run.progress.step)
         broken = torch.zeros((), device=self.accelerator.device)
         scalars: list[dict[str, Tensor]] = []
-        norms: list[Tensor] = []
         keys: list[str] = []
         for _ in range(self.settings.gradient_accumulation):
             batch, position = self.read(batches)
@@ -147,27 +169,21 @@ class Trainer:
                 scalars.append(self.task.backward(batch, self.run.progress.step, position))
                 broken += ~torch.isfinite(torch.stack(list(scalars[-1].values()))).all()
                 if self.accelerator.sync_gradients:
-                    norms = [self._clip(learner) for learner in learners]
-                    broken += ~torch.isfinite(torch.stack(norms)).all()
-                    flags = torch.stack([broken, broken.new_tensor(float(self.run.interruption.received))])
-                    n_broken, n_interrupted = self.accelerator.reduce(flags, "sum").tolist()
+                    norms = {f"grad_norm/{learner.name}": self._clip(learner) for learner in learners}
+                    broken += ~torch.isfinite(torch.stack(list(norms.values()))).all()
+                    interrupted = self._no_yes[int(self.run.interruption.received)]
+                    flags = self.accelerator.reduce(torch.stack([broken, interrupted]), "sum")
+                    skip = (flags[0] > 0).float()
+                    for learner in learners:
+                        learner.step(skip)
                 for learner in learners:
-                    if not (self.accelerator.sync_gradients and n_broken):
-                        learner.optimizer.step()
                     learner.optimizer.zero_grad()
         for learner in learners:
             learner.schedule.step()
+        for learner in self.task.learners:
+            learner.update_average(skip)
         self.window.steps += 1
-        if n_broken:
-            self._skip_step(scalars, norms, keys)
-        else:
-            self.run.progress.skipped_in_a_row = 0
-            for each in scalars:
-                self.window.add(each)
-            self.window.add({f"grad_norm/{learner.name}": norm for learner, norm in zip(learners, norms)})
-            for learner in self.task.learners:
-                learner.update_average()
-        return n_interrupted > 0
+        self._taken.append(TakenStep(self.run.progress.step + 1, HostCopy(flags), scalars, norms, keys))
 
     def _clip(self, learner: Learner) -> Tensor:
         """Clip the gradient; returns its norm before."""
@@ -175,17 +191,33 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(learner.network.parameters(), most)
         return norm.detach()
 
-    def _skip_step(self, scalars: list[dict[str, Tensor]], norms: list[Tensor], keys: list[str]) -> None:
+    def look_back(self, n_left: int = 0) -> bool:
+        """See what became of the steps taken, until `n_left` remain; whether a rank received a signal to stop."""
+        interrupted = False
+        while len(self._taken) > n_left:
+            step = self._taken.popleft()
+            n_broken, n_interrupted = step.flags.tolist()
+            if n_broken:
+                self._report_skipped(step)
+            else:
+                self.run.progress.skipped_in_a_row = 0
+                for scalars in (*step.scalars, step.norms):
+                    self.window.add(scalars)
+            if n_interrupted:
+                interrupted, n_left = True, 0  # what is saved then is looked at too
+        return interrupted
+
+    def _report_skipped(self, step: TakenStep) -> None:
         progress = self.run.progress
         progress.skipped_steps += 1
         progress.skipped_in_a_row += 1
-        bad = sorted({name for each in scalars for name, value in each.items() if not torch.isfinite(value)})
+        bad = sorted({name for each in step.scalars for name, value in each.items() if not torch.isfinite(value)})
         log.warning(
             "step %d is not finite (%s; gradient norms %s) and was skipped on all ranks; its utterances: %s",
-            progress.step + 1,
+            step.number,
             ", ".join(bad) or "no loss of this rank",
-            ", ".join(f"{norm.item():.3g}" for norm in norms),
-            " ".join(gather_object(keys)),
+            ", ".join(f"{norm.item():.3g}" for norm in step.norms.values()),
+            " ".join(gather_object(step.keys)),
         )
         if progress.skipped_in_a_row == self.settings.max_skipped_steps:
             raise FloatingPointError(

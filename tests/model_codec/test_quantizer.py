@@ -96,3 +96,21 @@ class TestResidualVectorQuantizer:
         torch.testing.assert_close(
             quantizer.decode(codes), quantizer.out_proj(quantizer.codebook.weight[codes].transpose(1, 2))
         )
+
+
+@pytest.mark.parametrize("search", [
+    lambda: nearest(torch.randn(3, 5, 8), torch.randn(64, 8)),
+    lambda: SimVQ(codebook_size=64, dim=8).encode(torch.randn(2, 8, 5)),
+    lambda: ResidualVectorQuantizer(8, 2, codebook_size=32, codebook_dim=4).encode(torch.randn(2, 8, 5), 2),
+])  # fmt: skip
+def test_the_nearest_are_found_in_float32_under_autocast_too(search, monkeypatch):
+    found, addmm = [], torch.addmm
+
+    def watched(*arguments, **options):
+        found.append(addmm(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(torch, "addmm", watched)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        search()
+    assert {distances.dtype for distances in found} == {torch.float32}

@@ -51,6 +51,11 @@ def composed(config: str, *overrides: object) -> DictConfig:
         return compose(config, overrides=[str(o) for o in overrides])
 
 
+def make_trainer(*overrides: object, config: str = "esdcodec_smoke") -> Trainer:
+    """A trainer that has not begun."""
+    return setup.make_trainer(composed(config, *overrides))
+
+
 def compose_values(*overrides: object, config: str = "esdcodec_smoke") -> dict:
     """A configuration, resolved."""
     return OmegaConf.to_container(composed(config, *overrides), resolve=True)

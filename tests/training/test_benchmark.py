@@ -48,3 +48,11 @@ def test_a_benchmark_that_fails_does_not_exit_with_0(command, tmp_path):
     command = [sys.executable, f"benchmarks/{name}", *arguments]
     result = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ENVIRONMENT, timeout=600)
     assert result.returncode != 0
+
+
+def test_it_tells_what_a_step_copies_and_waits_for():
+    result = benchmark("--num-workers=0", "--model=25hz_nano", "--transfers")
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, *lines = result.stdout.splitlines()
+    assert first == "25hz_nano, one step on a pretended device: the host waits 0 times"
+    assert [line.split()[:3] for line in lines] == [["1", "to", "device:"], ["1", "to", "host:"]]

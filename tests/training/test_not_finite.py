@@ -4,7 +4,9 @@ import json
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
+from esdcodec.training import trainer as trainer_module
 from esdcodec.training.trainer import Trainer
 from tests.training.runs import SMALL, equal, in_process, scalars, train, weights
 
@@ -33,7 +35,10 @@ def test_with_what_the_message_says_it_goes_on(shards, tmp_path):
     assert rate == pytest.approx(1e-4 * 5 / 9)  # that of the step to come
 
 
-def test_one_such_step_is_left_out(shards, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("lag", [0, 1], ids=["on a CPU", "with a device that works on the last step meanwhile"])
+@pytest.mark.parametrize("more", [(), ("trainer.ema_decay=0.9", "trainer.generator.muon_lr=0.01")])
+def test_one_such_step_is_left_out(shards, tmp_path, monkeypatch, caplog, lag, more):
+    monkeypatch.setattr(trainer_module, "steps_behind", lambda device: lag)
     read = Trainer.read
 
     def poisoned(trainer, batches):
@@ -43,7 +48,7 @@ def test_one_such_step_is_left_out(shards, tmp_path, monkeypatch, caplog):
         return batch, position
 
     monkeypatch.setattr(Trainer, "read", poisoned)
-    every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.validate_every=3")
+    every = ("trainer.max_steps=3", "trainer.checkpoint_every=1", "trainer.validate_every=3", *more)
     trainer = train(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL, *every)
     assert trainer.run.progress.skipped_steps == 1
     assert trainer.run.progress.skipped_in_a_row == 0
@@ -52,3 +57,24 @@ def test_one_such_step_is_left_out(shards, tmp_path, monkeypatch, caplog):
     assert scalars(tmp_path)["skipped_steps"] == [0, 1, 1]
     (message,) = [r.getMessage() for r in caplog.records if "not finite" in r.getMessage()]
     assert "utterances: u" in message
+    for part in ("optimizer.bin", "optimizer_1.bin", "custom_checkpoint_2.pkl"):  # moments; the average
+        if (tmp_path / "checkpoint-00000001" / part).exists():
+            before, after = (torch.load(tmp_path / f"checkpoint-0000000{step}" / part) for step in (1, 2))
+            assert equal(*([{str(i): t for i, t in enumerate(tensors(each))}] for each in (before, after)))
+
+
+def tensors(state):
+    return [each for each in tree_leaves(state) if isinstance(each, torch.Tensor)]
+
+
+def test_how_many_there_were_is_told_by_the_time_of_the_next_log_line(shards, tmp_path, monkeypatch, caplog):
+    """A device is a step ahead of the host, which sees all that was skipped when it logs, validates or saves."""
+    monkeypatch.setattr(trainer_module, "steps_behind", lambda device: 1)
+    monkeypatch.setattr(Trainer, "_validate", lambda trainer: None)
+    every = (f"trainer.{name}_every=100" for name in ("sample", "checkpoint"))
+    more = ("trainer.max_steps=4", "trainer.log_every=2", "trainer.loss_weights.mel=inf", "model.discriminator=null")
+    trainer = train(f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", *every, *more)
+    assert trainer.run.progress.skipped_steps == 4
+    assert scalars(tmp_path)["skipped_steps"] == [2, 4]
+    skipped = [r.getMessage().split(" is not")[0] for r in caplog.records if "was skipped" in r.getMessage()]
+    assert [message.split()[-1] for message in skipped] == ["1", "2", "3", "4"]
