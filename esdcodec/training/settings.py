@@ -54,7 +54,7 @@ class RunSettings:
     gradient_accumulation: int
     mixed_precision: str
     tf32: bool
-    compile: str | None  # backend of torch.compile
+    compile: str | None = None  # backend of torch.compile
     max_steps: int
     clip_grad_norm: float
     max_skipped_steps: int

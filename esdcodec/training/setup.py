@@ -130,8 +130,13 @@ def without_weights(network: type[nn.Module], arguments: Mapping[str, Any], name
         raise ConfigurationError(f"{name}: {error}") from error
 
 
-def make_accelerator(settings: RunSettings) -> Accelerator:
-    """The devices and processes of a run; random numbers begin at the seed."""
+def make_accelerator(settings: RunSettings, *, tf32_products: bool = False) -> Accelerator:
+    """The devices and processes of a run; random numbers begin at the seed.
+
+    Args:
+        tf32_products: whether `trainer.tf32` is for matrix products as well as for convolutions. Not where they find
+            the nearest entries of codebooks: in TF32 these are others.
+    """
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=settings.gradient_accumulation,
@@ -149,9 +154,8 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
     if not accelerator.is_main_process:
         for handler in logging.getLogger().handlers:
             handler.addFilter(partial(_warnings_of_rank, accelerator.process_index))
-    # TF32 is for convolutions, 86 % of the arithmetic: the other products find the nearest entries of codebooks
     torch.backends.cudnn.allow_tf32 = settings.tf32
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high" if settings.tf32 and tf32_products else "highest")
     torch.backends.cudnn.benchmark = True  # batches have one shape
     logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs every file of a checkpoint
     set_seed(settings.seed)

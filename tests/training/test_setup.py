@@ -33,6 +33,8 @@ def test_the_nearest_entries_are_found_in_float32_whatever_tf32_says(tf32, shard
     trainer.take_step(trainer.data.batches(0))
     assert set(seen) == {("highest", False)}
     assert torch.backends.cudnn.allow_tf32 == tf32  # of the convolutions
+    setup.make_accelerator(trainer.settings, tf32_products=True)  # of a network that has no codebooks
+    assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
 
 
 def test_convolutions_of_one_shape_are_tried_out(shards, tmp_path):
