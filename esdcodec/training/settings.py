@@ -81,7 +81,7 @@ class RunSettings:
             self.mixed_precision,
             "must be 'no' (float32) or 'bf16': exponentials and nearest neighbours do not survive float16",
         )
-        _require(
+        require(
             self.compile in (None, "inductor", "aot_eager", "eager"),
             "compile",
             self.compile,

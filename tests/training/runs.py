@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from esdcodec.config import config_folder
-from esdcodec.training import tasks
+from esdcodec.training import setup, tasks
 from esdcodec.training.trainer import Trainer
 from tests.conftest import PATIENCE
 

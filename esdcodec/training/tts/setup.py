@@ -59,7 +59,7 @@ def make_trainer(config: DictConfig) -> Trainer:
     front_end = make_front_end(model.text)
     codec = load(model.codec, device="cpu")
 
-    accelerator = make_accelerator(trainer)
+    accelerator = make_accelerator(trainer, tf32_products=True)
     corpora = {
         name: read_corpus(Path(folder), codec, front_end, settings, accelerator)
         for name, folder in {"train": data.train, "validation": data.validation}.items()
