@@ -93,8 +93,10 @@ def _supervised(
     finally:
         for worker in workers:
             worker.process.terminate()  # it tidies up
+        deadline = time.monotonic() + GRACE  # of all together
         for worker in workers:
-            worker.process.join(GRACE)
+            # one that is still starting may not look at signals for long, and has nothing to tidy up
+            worker.process.join(max(0.0, deadline - time.monotonic()) if worker.jobs else 0.5)
             if worker.process.is_alive():
                 worker.process.kill()
             worker.end()

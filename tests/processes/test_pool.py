@@ -1,5 +1,6 @@
 """Work in several processes: what one job does to its process is that job's alone."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -110,11 +111,31 @@ def test_no_jobs_no_processes():
 
 
 def test_processes_end_when_the_results_are_no_longer_wanted():
-    import multiprocessing
-
     results = in_processes(2, work, range(1000), begin)
     assert next(results)[1] is not None
     assert multiprocessing.active_children()
+    results.close()
+    assert not multiprocessing.active_children()
+
+
+def begin_once(folder):
+    """The first process begins at once, the others hear no signal for long."""
+    try:
+        Path(folder, "begun").touch(exist_ok=False)
+    except FileExistsError:
+        Path(folder, "busy").touch()
+        sum(range(10**11))
+
+
+def when_another_is_starting(folder):
+    while not Path(folder, "busy").exists():
+        time.sleep(0.01)
+
+
+def test_processes_that_are_still_starting_are_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("esdcodec.processes.pool.GRACE", 3600.0)
+    results = in_processes(2, when_another_is_starting, 3 * [str(tmp_path)], begin_once, str(tmp_path))
+    assert next(results)[1] is None
     results.close()
     assert not multiprocessing.active_children()
 
