@@ -20,9 +20,8 @@ from ..streams import StreamDecoder
 from .sinks import MakeSink
 
 SILENCE = 2**18  # samples that are written at once
-FileProgress = Callable[
-    [float, float | None], None
-]  # seconds of audio that are done, and of how many (None: not known)
+# seconds of audio that are done, and of how many (None: not known)
+FileProgress = Callable[[float, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,14 @@ def encode_file(
         n_quantizers: codebooks to use. Default: all.
         gain_db: by which the audio is amplified before, in hundredths of a dB; the file keeps it, and decoding takes it
             back. Default: what brings the recording to the codec's level, for which it is read twice.
-        progress: is called after each piece.
+        progress: is called after each piece, and from 0 to the end before where the loudness is measured first.
 
     Raises:
         AudioFileError: the source is no readable audio.
         BitstreamError: no `.esd` file can hold this sample rate or gain.
         ValueError: `n_quantizers` is not of this model.
     """
-    gain_db = _gain_of(source) if gain_db is None else round(gain_db, 2)
+    gain_db = _gain_of(source, progress) if gain_db is None else round(gain_db, 2)
     encoding = _Encoding(codec, source, n_quantizers, pieces, gain_db, progress)
     with opened(source, problems=encoding.problems) as (rate, blocks):
         writer = Writer(target, header_of(codec, n_quantizers, rate, gain_db))
@@ -165,13 +164,18 @@ class _Encoding:
         return codes
 
 
-def _gain_of(source: str | Path | BinaryIO) -> float:
+def _gain_of(source: str | Path | BinaryIO, progress: FileProgress | None) -> float:
     """What brings a recording to the codec's level, in dB; a stream is then where it was."""
+    stated = stated_seconds(source) if progress is not None else None
+    n_samples = 0
     start = None if isinstance(source, str | Path) else source.tell()
     with opened(source) as (rate, blocks):
         meter = LoudnessMeter(rate)
         for block in _finite(source, blocks):
             meter.push(block)
+            n_samples += len(block)
+            if progress is not None:
+                progress(n_samples / rate, stated)
     if start is not None and not isinstance(source, str | Path):
         source.seek(start)
     return meter.gain_db

@@ -31,7 +31,7 @@ def test_encoding_and_decoding_tell_the_seconds_that_are_done_of_those_there_are
     def progress(done: float, total: float | None) -> None:
         calls.append((done, total))
 
-    encode_file(codec, source, coded, 3, PIECES, progress=progress)
+    encode_file(codec, source, coded, 3, PIECES, gain_db=0.0, progress=progress)
     assert calls == [(0.5, 2.0), (1.0, 2.0), (1.5, 2.0), (2.0, 2.0)]
     calls.clear()
     coded.seek(0)
@@ -40,6 +40,17 @@ def test_encoding_and_decoding_tell_the_seconds_that_are_done_of_those_there_are
     assert calls[-1] == (2.0, 2.0)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     assert len(calls) > 2
+
+
+def test_measuring_the_loudness_is_told_before(tmp_path):
+    calls = []
+    soundfile.write(tmp_path / "a.wav", speech(2.0, sample_rate=192_000)[0, 0].numpy(), 192_000)
+    encode_file(
+        make_tiny_codec(), tmp_path / "a.wav", io.BytesIO(), 3, PIECES, progress=lambda *each: calls.append(each)
+    )
+    assert all(total == 2.0 for _, total in calls)
+    done = [done for done, _ in calls]
+    assert done == [2**18 / 192_000, 2.0, 0.5, 1.0, 1.5, 2.0]
 
 
 def test_a_pipe_that_does_not_know_its_length_tells_none(source):
