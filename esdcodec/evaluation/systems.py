@@ -23,6 +23,7 @@ from ..audio import EXTENSIONS, Waveform, resample
 from ..bitstream import VERSION, Reader, transcode
 from ..codec import ESDCodec
 from ..infer.files import decode_file, encode_file
+from ..loudness import LEVEL
 from .memory import peak_memory
 from .reference import SAMPLE_RATE, Reference, content_hash, read_audio, text_hash
 
@@ -116,7 +117,8 @@ def model_systems(codec: ESDCodec, n_quantizers: Sequence[int] = ()) -> list[Sys
 
         return System(f"{codec.name} n={n}", f"{description} n={n}", run)
 
-    description = f"esdcodec {__version__} format {VERSION} {codec.device.type} {codec.dtype} {weights_hash(codec)}"
+    settings = f"format {VERSION} at {LEVEL} dBFS {codec.device.type} {codec.dtype}"
+    description = f"esdcodec {__version__} {settings} {weights_hash(codec)}"
     return [system(n) for n in numbers]
 
 
@@ -201,6 +203,8 @@ def command_system(name: str, template: str, peer: "Peer | None" = None) -> Syst
             paths |= {each: Path(folder) / f"{each}{suffix}" for each in ("input", "output")}
             raw = {"format": "RAW", "endian": "LITTLE"} if suffix == ".raw" else {}
             samples = np.clip(resample(reference.waveform, SAMPLE_RATE, rate), -1, 1)
+            if delay:  # silence that pushes the end of the recording out of the encoder
+                samples = np.pad(samples, (0, round((delay + _CODEC2_FRAME) * rate)))
             soundfile.write(paths["input"], samples, rate, subtype="PCM_16", **raw)
             command = re.sub(r"\{(input|coded|output)\}", lambda match: shlex.quote(str(paths[match[1]])), template)
             result = subprocess.run(command, shell=True, capture_output=True, check=False, stdin=subprocess.DEVNULL)
@@ -214,10 +218,11 @@ def command_system(name: str, template: str, peer: "Peer | None" = None) -> Syst
             else:
                 decoded, _ = read_audio(paths["output"])  # a program that writes to a pipe states no true length
             n_bytes = paths["coded"].stat().st_size if paths["coded"].exists() else None
-        decoded = decoded[round(delay * SAMPLE_RATE) :]
+        if delay:
+            decoded = decoded[round(delay * SAMPLE_RATE) :][: len(reference.waveform)]
         return Decoded(decoded, n_bytes, bitrate=peer.bitrate if peer else None)
 
-    known = f"{peer.delay} s late {peer.fingerprint()}" if peer else ""
+    known = f"{peer.delay} s late, with its end, {peer.fingerprint()}" if peer else ""
     return System(name, f"command {template} at {rate} Hz {known}", run)
 
 
@@ -247,6 +252,7 @@ _OPUS = (
 )
 _OPUS_MODES = {"": "--vbr", "-cbr": "--hard-cbr"}  # that rate as a mean, or in every packet
 _CODEC2 = "c2enc {mode} {{input}} {{coded}} && c2dec {mode} {{coded}} {{output}}"
+_CODEC2_FRAME = 0.04  # seconds, the longest; what does not fill one is left out
 _CODEC2_DELAYS = {"700C": 0.030, "1300": 0.020, "2400": 0.020, "3200": 0.020}  # seconds, where STOI is highest
 PEERS: dict[str, Peer] = {
     **{

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from esdcodec.audio import read
+from esdcodec.bitstream import Reader
 from esdcodec.cli.main import main
 from esdcodec.evaluation.alignment import delay_ms
 from esdcodec.evaluation.metrics import si_sdr
@@ -43,6 +44,10 @@ class TestModel:
             assert decoded.bitrate == codec.bitrate(n)
             assert decoded.megabytes is None or 0 <= decoded.megabytes < 500
             assert decoded.codes.shape == (n, codec.num_frames(24000))
+            with open(coded, "rb") as stream:
+                reader = Reader(stream)
+                assert reader.header.gain != 0  # both at the codec's level
+                np.testing.assert_array_equal(decoded.codes, reader.read())
             assert decoded.encode_seconds > 0
             assert decoded.decode_seconds > 0
             np.testing.assert_allclose(decoded.waveform, read(out, 24000)[0], atol=1e-3)  # 16 bits, resampled
@@ -140,6 +145,18 @@ class TestPrograms:
         assert 100 < decoded.n_bytes < 5000
         delay = delay_ms(original.waveform, decoded.waveform, 24000)
         assert delay is None or abs(delay) <= 10
+
+    @pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.delay])
+    def test_a_peer_that_is_late_gives_the_end_of_a_recording_too(self, tmp_path, name):
+        try:
+            system = peer_system(name)
+        except SystemFailed as error:
+            pytest.skip(str(error))
+        write_speech(tmp_path / "one.wav", 1.019)  # no whole number of its frames
+        original = reference(tmp_path / "one.wav")
+        decoded = system.run(original)
+        assert len(decoded.waveform) == len(original.waveform)
+        assert np.abs(decoded.waveform[-480:]).max() > 0.01
 
     def test_a_peer_that_is_not_installed_says_what_to_install(self, monkeypatch):
         monkeypatch.setattr(shutil, "which", lambda program: None)
