@@ -33,14 +33,7 @@ class Metadata:
         """
         if content is None:
             raise MetadataError("no json member")
-        if len(content) > LARGEST:
-            raise MetadataError(f"json member is larger than {LARGEST >> 20} MiB")
-        try:
-            fields = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise MetadataError(DAMAGED) from error
-        if not isinstance(fields, dict):
-            raise MetadataError(DAMAGED)
+        fields = parse_fields(content)
         if "duration" not in fields:
             raise MetadataError("no duration in the json member")
         duration, score = _number(fields["duration"]), fields.get("dnsmos")
@@ -48,6 +41,23 @@ class Metadata:
         if not 0 <= duration <= LONGEST:  # NaN neither
             raise MetadataError(f"duration in the json member is not between 0 and {LONGEST:,.0f} s")
         return cls(duration, score if math.isfinite(score) else 0.0, _language(fields))
+
+
+def parse_fields(content: bytes) -> dict[str, Any]:
+    """A json member.
+
+    Raises:
+        MetadataError: it is no JSON object, or larger than `LARGEST`.
+    """
+    if len(content) > LARGEST:
+        raise MetadataError(f"json member is larger than {LARGEST >> 20} MiB")
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise MetadataError(DAMAGED) from error
+    if not isinstance(fields, dict):
+        raise MetadataError(DAMAGED)
+    return fields
 
 
 def language_code(language: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .members import AUDIO, METADATA, TWICE, choose, read_metadata, split_name
+from .members import AUDIO, LARGEST_ITEM, METADATA, TWICE, BoundedTarInfo, choose, read_metadata, split_name
 from .metadata import Metadata, MetadataError
 from .strings import Strings
 
@@ -21,7 +21,6 @@ ITEM_COLUMNS: dict[str, type] = {
     "language": np.int32,  # position in the list of languages
     "extension": np.uint8,  # position in the list of the items' extensions
 }
-LARGEST = (1 << 32) - 1  # bytes of an item
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def scan_shard(shard: str | Path, items: Sequence[str] = AUDIO) -> ShardEntries:
     try:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=BoundedTarInfo) as tar:
             for member in tar:
                 key, extension = split_name(member.name)
                 if not member.isfile() or not key:
@@ -135,7 +134,7 @@ def _row(sample: _Found, items: Sequence[str], languages: dict[str, int]) -> tup
     offset, size = sample.items[extension]
     if size == 0:
         raise MetadataError(f"{name} member is empty")
-    if size > LARGEST:
+    if size > LARGEST_ITEM:
         raise MetadataError(f"{name} member is larger than 4 GiB")
     known = _metadata(sample.content, is_audio)
     language = languages.setdefault(known.language, len(languages))

@@ -1,20 +1,24 @@
 """One shard read from front to back: a pipe, a URL, a compressed tar; again where it broke, if it is elsewhere."""
 
+import re
 import subprocess
+import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import sleep
 from typing import IO, Any
 
 from webdataset.gopen import gopen
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import group_by_keys
 
+from .members import AUDIO, LARGEST_ITEM, METADATA, BoundedTarInfo, read_metadata, split_name
 from .shards import REMOTE
 
 PIPE = "pipe:"
 WAITS = (1.0, 5.0, 25.0)  # seconds before a shard that is elsewhere is tried again
 CLOSED_EARLY = (0, -13, 141)  # exit codes of a pipe whose reader has seen the end of the tar
+_ABOUT_THE_SHARD = re.compile(r"__[^/]*__($|/)")  # members that WebDataset leaves out
 
 
 class ShardBroken(OSError):
@@ -22,7 +26,7 @@ class ShardBroken(OSError):
 
 
 def utterances(shard: str) -> Iterator[dict[str, Any]]:
-    """Members of each utterance by extension, with `__key__` and `__url__`.
+    """Members of each utterance by extension, with `__key__` and `__url__`; those that are no audio or json are empty.
 
     Raises:
         ShardBroken: after what could be read, with the reason; of a shard that is elsewhere after some tries.
@@ -56,10 +60,35 @@ def _read(shard: str, errors: list[Exception]) -> Iterator[dict[str, Any]]:
 
     try:
         with _opened(shard) as stream:
-            files = tar_file_expander([{"url": shard, "stream": stream}], handler=note)
-            yield from group_by_keys(files, handler=note)
+            yield from group_by_keys(_members(shard, stream, note), handler=note)
     except (OSError, subprocess.SubprocessError) as error:
         errors.append(error)
+
+
+def _members(shard: str, stream: IO[bytes], note: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
+    """Name and content of each member, as `group_by_keys` wants them; an error goes to `note` and is the end."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=BoundedTarInfo) as tar:
+            for member in tar:
+                key, extension = split_name(member.name)
+                if member.isfile() and key and not _ABOUT_THE_SHARD.match(member.name):
+                    yield {"fname": member.name, "data": _content(tar, member, extension), "__url__": shard}
+                tar.members = []  # type: ignore[attr-defined]  # which would grow
+    except Exception as error:
+        note(error)
+    yield {}  # the end of a shard
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, extension: str) -> bytes:
+    """The bytes of an item, or of its metadata as far as they are looked at; of others none."""
+    if extension == METADATA:
+        return read_metadata(tar, member)
+    if extension not in AUDIO:
+        return b""
+    if member.size > LARGEST_ITEM:
+        raise tarfile.ReadError("an audio member is larger than 4 GiB")
+    content = tar.extractfile(member)
+    return content.read() if content else b""
 
 
 @contextmanager
@@ -93,5 +122,5 @@ def _opened(shard: str) -> Iterator[IO[bytes]]:
 def _in_a_line(errors: list[Exception]) -> str:
     """The reason: that of a command rather than that of the tar which it left unfinished."""
     error = errors[-1]
-    text = str(error.args[0] if error.args else "").split(" @ ")[0] or type(error).__name__
+    text = str(error.args[0] if error.args else "") or type(error).__name__
     return " ".join(text.split())[:200]
