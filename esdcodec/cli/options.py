@@ -39,13 +39,19 @@ class CodecSettings:
         return cls(args.model, args.device, args.dtype, args.chunk_seconds, args.batch_seconds)
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
+def add_model_choice(command: argparse.ArgumentParser) -> Any:
+    """Which codec, and where; returns the group of these options."""
     group = command.add_argument_group("model")
     group.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id (default: %(default)s)")
     group.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
     group.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the convolutions; auto: the fastest one here"
     )
+    return group
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    group = add_model_choice(command)
     group.add_argument("--chunk-seconds", type=float, default=20.0, help="longer audio goes in chunks")
     group.add_argument("--batch-seconds", type=float, help="of one file that go together (default: one chunk)")
 

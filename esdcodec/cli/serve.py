@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from .file_task import load_codec
-from .options import DTYPES, CodecSettings, UsageError
+from .options import CodecSettings, UsageError, add_model_choice
 from .parsing import Command, Commands, add_command
 from .terminal import printable
 
@@ -26,10 +26,7 @@ def add_parser(commands: "Commands[Command]") -> None:
     command.add_argument(
         "--token-file", type=Path, metavar="FILE", help=f"the token that clients must send; {TOKEN} may have it, too"
     )
-    group = command.add_argument_group("model")
-    group.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id")
-    group.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the convolutions")
+    add_model_choice(command)
     group = command.add_argument_group("limits")
     group.add_argument("--max-megabytes", type=float, default=64.0, help="of a file that is sent")
     group.add_argument("--max-seconds", type=float, default=600.0, help="of audio in a file")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import DTYPES, UsageError, add_n_quantizers
+from .options import UsageError, add_model_choice, add_n_quantizers
 from .parsing import Command, Commands, add_command
 from .terminal import printable
 
@@ -55,10 +55,7 @@ def add_parser(commands: "Commands[Command]") -> None:
     command.add_argument("-o", "--output", type=Path, help="folder of the shards of codes")
     command.add_argument("--verify", type=Path, metavar="DIR", help="check what was written, and tokenise nothing")
     add_n_quantizers(command)
-    group = command.add_argument_group("model")
-    group.add_argument("--model", default="25hz_nano", help="name, folder, file or Hub id")
-    group.add_argument("--device", help="cuda, mps, cpu (default: the first of these there is)")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the convolutions")
+    group = add_model_choice(command)
     group.add_argument("--batch-seconds", type=float, default=60.0, help="of audio that go through it together")
     group = command.add_argument_group("work")
     group.add_argument("--jobs", type=int, help="processes (default: 1; on Ray as many as there is room for)")

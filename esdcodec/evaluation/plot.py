@@ -1,5 +1,6 @@
 """A picture of what the codec did: both spectrograms and the codes between them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,11 +39,36 @@ def _show(axes: Axes, waveform: Waveform, sample_rate: int, title: str) -> AxesI
     )
 
 
+def _show_codes(axes: Axes, codes: np.ndarray, sizes: tuple[int, ...], seconds: float) -> AxesImage:
+    """Draw codes ``[n, L]`` as a heat map."""
+    n = len(codes)
+    axes.set(title=f"codes: {n} × {codes.shape[1]} frames, codebook 0 semantic", xlabel="seconds", ylabel="codebook")
+    axes.set_yticks(range(n))
+    return axes.imshow(
+        codes / (np.array(sizes[:n])[:, None] - 1),
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0, seconds, n - 0.5, -0.5),
+        vmin=0,
+        vmax=1,
+        cmap="viridis",
+    )
+
+
 def spectrogram_image(waveform: Waveform, sample_rate: int, title: str) -> np.ndarray:
     """A picture ``[height, width, 3]`` (uint8) of the spectrogram of ``[T]``."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    return _image((8, 3), lambda axes: _show(axes, waveform, sample_rate, title))
+
+
+def codes_image(codes: np.ndarray, sizes: tuple[int, ...], seconds: float) -> np.ndarray:
+    """A picture ``[height, width, 3]`` (uint8) of codes ``[n, L]`` of codebooks of these sizes."""
+    return _image((8, 1.2 + 0.2 * len(codes)), lambda axes: _show_codes(axes, codes, sizes, seconds))
+
+
+def _image(size: tuple[float, float], show: Callable[[Axes], AxesImage]) -> np.ndarray:
+    figure = Figure(figsize=size, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    _show(figure.subplots(), waveform, sample_rate, title)
+    show(figure.subplots())
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -75,17 +101,6 @@ def plot(
     ):
         image = _show(axes, waveform, rate, title)
     figure.colorbar(image, ax=spectra, label="dB")
-    heat = bottom.imshow(
-        codes / (np.array(sizes[:n])[:, None] - 1),
-        aspect="auto",
-        interpolation="nearest",
-        extent=(0, seconds, n - 0.5, -0.5),
-        vmin=0,
-        vmax=1,
-        cmap="viridis",
-    )
-    bottom.set(title=f"codes: {n} × {codes.shape[1]} frames, codebook 0 semantic", xlabel="seconds", ylabel="codebook")
-    bottom.set_yticks(range(n))
-    figure.colorbar(heat, ax=bottom, label="code / size")
+    figure.colorbar(_show_codes(bottom, codes, sizes, seconds), ax=bottom, label="code / size")
     bottom.set_xlim(0, seconds)
     figure.savefig(file, dpi=110, format=format)

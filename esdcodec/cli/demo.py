@@ -1,0 +1,36 @@
+"""`esdcodec demo`: a page to hear the codec."""
+
+import argparse
+
+from .file_task import load_codec
+from .options import CodecSettings, UsageError, add_model_choice
+from .parsing import Command, Commands, add_command
+from .terminal import printable
+
+EXAMPLES = """  esdcodec demo                  at http://127.0.0.1:7860, for this machine alone
+  esdcodec demo --host 0.0.0.0   for all machines that reach this one; browsers record over https alone
+Ctrl-C stops it."""
+
+
+def add_parser(commands: "Commands[Command]") -> None:
+    command = add_command(commands, "demo", "a page to hear the codec (extra [demo])", EXAMPLES, start)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    command.add_argument("--port", type=int, default=7860, help="0: one that is free")
+    add_model_choice(command)
+    group = command.add_argument_group("limits")
+    group.add_argument("--max-seconds", type=float, default=30.0, help="of a recording")
+    group.add_argument("--max-megabytes", type=float, default=20.0, help="of a file")
+    group.add_argument("--queue", type=int, default=16, help="recordings that wait")
+
+
+def start(args: argparse.Namespace) -> int:
+    try:
+        from ..app.page import DemoSettings, make_page, serve_page
+    except ModuleNotFoundError as error:
+        raise UsageError(f'the page needs {error.name}: `pip install "esdcodec[demo]"`') from error
+    settings = DemoSettings(args.host, args.port, args.max_seconds, args.max_megabytes, args.queue)
+    codec = load_codec(CodecSettings(args.model, args.device, args.dtype))
+    page = make_page(codec, settings)
+    print(f"{printable(codec.name)} at {serve_page(page, settings)}", flush=True)
+    page.block_thread()
+    return 0
