@@ -220,6 +220,7 @@ class Trainer:
             " ".join(gather_object(step.keys)),
         )
         if progress.skipped_in_a_row == self.settings.max_skipped_steps:
+            self.run.wait()  # the last checkpoint may be in writing
             raise FloatingPointError(
                 f"{progress.skipped_in_a_row} steps in a row were not finite (trainer.max_skipped_steps). The last "
                 f"good checkpoint is {self.run.last_checkpoint or 'none'}: lower the learning rate or lengthen the "
