@@ -2,9 +2,9 @@
 
     python benchmarks/open_tokens.py [--shards 45000] [--utterances 8]
 
-The corpus is simulated: one shard of random codes is tokenised's by its files, and all others are links to it, each
-with a manifest of its own. Everything was written just before, so the files are in the system's memory: on a disk or a
-server that is slow, each manifest costs one read more, 16 of them at a time.
+The corpus is simulated: one shard of random codes, in the files that `tokenise` writes, and all others are links to it,
+each with a manifest of its own. Everything was written just before, so the files are in the system's memory: on a slow
+disk or server each manifest costs one read more, 16 of them at a time.
 """
 
 import argparse

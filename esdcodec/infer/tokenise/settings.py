@@ -16,7 +16,8 @@ class TokeniseSettings:
         dtype: `float32`, `bfloat16` or `auto`, of the convolutions.
         gain: bring every utterance to the level at which the codec codes best; its gain is written beside its codes.
         window: utterances among which those of equal length are looked for, to go through the network together.
-        window_seconds: of audio, after which a window ends all the same.
+        window_seconds: of audio, after which a window ends all the same. Two windows are in memory: the next one is
+            read while one is in the network.
         batch_seconds: of audio that go through the network together.
         long_seconds: an utterance longer than this is coded by itself, piece by piece.
         group_size: files of a folder or lines of a manifest that make one output shard.
