@@ -123,7 +123,9 @@ class TestSources:
             (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(tmp_path / "in" / name, speech(0.2)[0, 0].numpy(), 16000)
         (tmp_path / "in/b/c.txt").write_text("hello")
-        tokenise([tmp_path / "in"], tmp_path / "out", settings_of(model, group_size=2))
+        (tmp_path / "in/b/d.txt").write_text("of no recording")
+        summary = tokenise([tmp_path / "in"], tmp_path / "out", settings_of(model, group_size=2))
+        assert [line.split(" (")[0] for line in summary.left_out] == ["extension .txt: 1"]
         first, second = (items(tmp_path / f"out/in-{i:06d}.tar") for i in range(2))
         assert (list(first), list(second)) == (["a", "b/a"], ["b/c"])
         assert second["b/c"][1]["text"] == "hello"

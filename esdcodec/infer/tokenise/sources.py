@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...audio import audio_files
+from ...audio import FolderContent, audio_files
 from ...dataset import tar_stream
 from ...dataset.members import AUDIO
 from ...dataset.metadata import DAMAGED
 from ...dataset.shards import ARCHIVES, REMOTE, free_key, list_shards
 from .item import SpeechItem, item_key, metadata_problem, unusable
 from .tables import TABLES, items_of_table
+
+BESIDE = (".json", ".txt")  # of files with metadata, or the text, of the recording of the same name
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def find_units(sources: Sequence[str | Path], group_size: int) -> FoundUnits:
             else:
                 utterances = _of_files(path, found.files)
                 corpus.units += _groups(utterances, path.resolve().name, group_size)
-                corpus.left_out += found.report()
+                beside = {file.with_suffix(suffix) for file in found.files for suffix in BESIDE}
+                left_out = {file: reason for file, reason in found.left_out.items() if file not in beside}
+                corpus.left_out += FolderContent(found.files, left_out).report()
         elif path.suffix in TABLES and path.is_file():
             corpus.units += _groups(items_of_table(path), path.stem, group_size)
         else:
