@@ -16,6 +16,7 @@ FLOORS = {  # longest matching prefix of a module's path; a lower number stands 
     "dataset.patterns": 0,  # functions of tensors alone
     "audio": 1, "pipes": 1, "precision": 1, "weights": 1, "bitstream": 1, "model_codec": 1, "model_tts": 1,
     "onnx_weights": 1,
+    "model_tts.acoustic_folder": 2,  # weights in files
     "loudness": 2, "streams": 2, "dataset": 2,
     "codec": 3, "concealment": 3,
     "infer": 4, "onnx_export": 4,

@@ -53,5 +53,6 @@ def spoken_items(numbers: Sequence[int], codebook: int = 20, **metadata: object)
         random = np.random.default_rng(number)
         text = f"{WORDS[number % len(WORDS)]} {number}"
         codes = random.integers(0, codebook, (3, 5 + 2 * len(text)))
+        codes[1:] %= 64  # as small as the acoustic codebooks of the small codec
         items[f"u{number:03d}"] = codes, {"text": text, "speaker": f"s{number % 2}", **metadata}
     return items

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ class Transcripts:
     It is read from a file in `cache`, or else made of all utterances; a process maps it into memory.
 
     Args:
+        front_end: numbers the texts. None: there need be none, only speakers are wanted.
         text_field: of the metadata, which holds the text.
         processes: that read shards, where there is no file yet.
 
@@ -48,7 +49,13 @@ class Transcripts:
     """
 
     def __init__(
-        self, tokens: Tokens, front_end: TextFrontEnd, *, text_field: str, cache: Path, processes: int = 1
+        self,
+        tokens: Tokens,
+        front_end: TextFrontEnd | None,
+        *,
+        cache: Path,
+        text_field: str = "text",
+        processes: int = 1,
     ) -> None:
         self.tokens, self.front_end, self.text_field = tokens, front_end, text_field
         self.identity = self._identity()
@@ -69,7 +76,8 @@ class Transcripts:
 
     def _identity(self) -> str:
         shards = [(path, *self.tokens.version(i)) for i, path in enumerate(self.tokens.shards)]
-        known = [FORMAT, self.front_end.config, self.front_end.n_tokens, self.text_field, shards]
+        text = None if self.front_end is None else [self.front_end.config, self.front_end.n_tokens, self.text_field]
+        known = [FORMAT, text, shards]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
     def digest(self) -> str:
@@ -114,6 +122,11 @@ class Transcripts:
         """How many cannot be used, by reason."""
         return Counter({reason: int((self.table["reason"] == number).sum()) for number, reason in REASONS.items()})
 
+    def text_ids(self, item: Mapping[str, Any]) -> list[int]:
+        """Tokens of the text of an item of the corpus."""
+        assert self.front_end is not None
+        return self.front_end.ids(item[self.text_field])
+
     def same_speaker(self, number: int) -> NDArray[np.uint32]:
         """All usable utterances of an utterance's speaker, itself among them; none where nobody knows who speaks."""
         row = self.table[number]
@@ -138,7 +151,7 @@ class _ShardTexts(NamedTuple):
     speakers: list[str]  # empty: unknown
 
 
-def read_texts(tokens: Tokens, front_end: TextFrontEnd, text_field: str, shard: int) -> _ShardTexts:
+def read_texts(tokens: Tokens, front_end: TextFrontEnd | None, text_field: str, shard: int) -> _ShardTexts:
     """Of one shard: the lengths of all texts, why some cannot be used, and who speaks."""
     n = int(tokens.counts[shard])
     found = _ShardTexts(np.zeros(n, np.uint32), np.zeros(n, np.uint8), [])
@@ -146,6 +159,8 @@ def read_texts(tokens: Tokens, front_end: TextFrontEnd, text_field: str, shard: 
         known = tokens.read(shard, i)
         text, speaker = known.get(text_field), known.get("speaker")
         found.speakers.append(str(speaker) if speaker not in (None, "") else "")
+        if front_end is None:
+            continue
         if not isinstance(text, str) or not text.strip():
             found.reasons[i] = NO_TEXT
             continue
@@ -156,10 +171,10 @@ def read_texts(tokens: Tokens, front_end: TextFrontEnd, text_field: str, shard: 
     return found
 
 
-_arguments: tuple[Tokens, TextFrontEnd, str]  # of a process
+_arguments: tuple[Tokens, TextFrontEnd | None, str]  # of a process
 
 
-def _start(tokens: Tokens, front_end: TextFrontEnd, text_field: str) -> None:
+def _start(tokens: Tokens, front_end: TextFrontEnd | None, text_field: str) -> None:
     global _arguments
     _arguments = tokens, front_end, text_field
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class KeysValues(NamedTuple):
@@ -94,6 +95,8 @@ class AcousticModel(nn.Module):
         chunk_frames: frames that see each other.
     """
 
+    checkpointed = False  # compute activations again in the backward pass instead of keeping them
+
     def __init__(
         self,
         *,
@@ -180,7 +183,10 @@ class AcousticModel(nn.Module):
         """All blocks, after what each has read in the `past`; and all that each has read then."""
         read = []
         for block, before in zip(self.blocks, past or [None] * len(self.blocks)):
-            x, now = block(x, codebook, positions, mask, before)
+            if self.checkpointed and torch.is_grad_enabled():
+                x, now = checkpoint(block, x, codebook, positions, mask, before, use_reentrant=False)
+            else:
+                x, now = block(x, codebook, positions, mask, before)
             read.append(now)
         return x, read
 

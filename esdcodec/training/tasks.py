@@ -9,7 +9,7 @@ from .run import recorded
 from .settings import ConfigurationError
 from .trainer import Trainer
 
-TASKS = {"codec": ".setup", "tts_ar": ".tts.setup"}  # module that makes its trainer
+TASKS = {"codec": ".setup", "tts_ar": ".tts.setup", "tts_nar": ".tts.acoustic_setup"}  # module that makes its trainer
 
 
 def train(config: DictConfig) -> Trainer:

@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from esdcodec.dataset.text_stream import BatchSizes, TextBatches, TextStream
+from esdcodec.dataset.text_stream import BatchSizes, TextStream
 from esdcodec.dataset.tokens import Tokens
 from esdcodec.dataset.transcripts import Transcripts
+from esdcodec.dataset.voiced_stream import VoicedBatches
 from esdcodec.model_tts.packing import IGNORED
 from esdcodec.model_tts.sequence import SpeechVocabulary
 from esdcodec.model_tts.text import ByteText
@@ -71,7 +72,7 @@ class TestStream:
 
     def test_workers_change_nothing_and_a_run_goes_on_where_it_was(self, corpus):
         alone = [contents(batch) for batch in islice(stream(corpus), 9)]
-        batches = TextBatches(stream(corpus), num_workers=2)
+        batches = VoicedBatches(stream(corpus), num_workers=2)
         assert [contents(batch) for batch in islice(batches.batches(0), 9)] == alone
         third = next(islice(stream(corpus), 2, 3))
         assert [contents(batch) for batch in islice(batches.batches(third.after), 6)] == alone[3:]

@@ -12,7 +12,7 @@ from tests.training.runs import compose_values
 
 CONFIGS = sorted(path.stem for path in config_folder().glob("*.yaml") if "_tts_" not in path.stem)
 MODELS = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml") if not path.stem.startswith("tts"))
-DATA = sorted(path.stem for path in (config_folder() / "data").glob("*.yaml") if path.stem != "tokens")
+DATA = sorted(path.stem for path in (config_folder() / "data").glob("*.yaml") if path.stem not in ("tokens", "codes"))
 
 
 def values(config: str = "esdcodec_smoke", *overrides: str) -> dict:

@@ -1,4 +1,4 @@
-"""The settings of a training from text to semantic codes."""
+"""The settings of the trainings from text to semantic codes, and from these to acoustic ones."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ from ..settings import OptimizerSettings, RunSettings, require, require_average
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextTrainerSettings(RunSettings):
-    """`trainer`: the loop, where it begins, and how the language model learns."""
+class SpeechTrainerSettings(RunSettings):
+    """`trainer`: the loop, where it begins, and how the network learns."""
 
     init: str | None
     ema_decay: float | None
@@ -23,17 +23,13 @@ class TextTrainerSettings(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextDataSettings:
-    """`data`: which tokens, and how utterances become batches."""
+class TokenDataSettings:
+    """What is the same of `data` for all that is trained on tokens."""
 
     train: str  # folder that `esdcodec tokenise` wrote
     validation: str | None
-    cache: str | None  # folder for what is known of the texts; None: in the output folder
-    text_field: str
-    max_tokens: int  # of a batch of one process
+    cache: str | None  # folder for what is known of the utterances; None: in the output folder
     batch_size: int | None
-    row_tokens: int
-    max_sequence: int
     voice_share: float
     voice_frames: tuple[int, int]
     max_broken_share: float
@@ -41,8 +37,6 @@ class TextDataSettings:
     num_workers: int
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "row_tokens", "max_sequence"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         require(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "must be at least 1")
         for name in ("shuffle_window", "num_workers"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
@@ -50,6 +44,21 @@ class TextDataSettings:
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "must be from 0 to 1")
         fewest, most = self.voice_frames
         require(1 <= fewest <= most, "voice_frames", list(self.voice_frames), "must be the fewest and the most frames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDataSettings(TokenDataSettings):
+    """`data`: which tokens, and how utterances become batches."""
+
+    text_field: str
+    max_tokens: int  # of a batch of one process
+    row_tokens: int
+    max_sequence: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_tokens", "row_tokens", "max_sequence"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
 
     @property
     def sizes(self) -> BatchSizes:
@@ -94,5 +103,44 @@ class TextTrainingSettings:
     task: str
     data: TextDataSettings
     model: TextModelSettings
-    trainer: TextTrainerSettings
+    trainer: SpeechTrainerSettings
+    machine: Any = None
+
+
+# ---- from semantic to acoustic codes ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesDataSettings(TokenDataSettings):
+    """`data`: which tokens, and how utterances become batches."""
+
+    max_frames: int  # of a batch of one process
+    segment_frames: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_frames", "segment_frames"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcousticModelSettings:
+    """`model`: whose codes, how many codebooks of them, and which network."""
+
+    codec: str  # whatever `esdcodec.load` takes
+    n_quantizers: int
+    network: dict[str, Any]  # of `AcousticModel`
+
+    def __post_init__(self) -> None:
+        require(self.n_quantizers >= 2, "n_quantizers", self.n_quantizers, "must be at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcousticTrainingSettings:
+    """The whole configuration; `machine` holds paths that the others refer to."""
+
+    task: str
+    data: CodesDataSettings
+    model: AcousticModelSettings
+    trainer: SpeechTrainerSettings
     machine: Any = None

@@ -1,20 +1,16 @@
 """From a configuration to the trainer of a language model on text and semantic codes."""
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from omegaconf import DictConfig, OmegaConf
 
 from ...codec import ESDCodec, load
-from ...dataset.skip_counts import SkipCounts, check_share
-from ...dataset.text_stream import TextBatches, TextStream
-from ...dataset.tokens import Tokens
+from ...dataset.text_stream import TextStream
 from ...dataset.transcripts import Transcripts
+from ...dataset.voiced_stream import VoicedBatches
 from ...model_tts.autoregressive import (
     AutoregressiveModel,
     from_text_model,
@@ -24,16 +20,15 @@ from ...model_tts.autoregressive import (
 )
 from ...model_tts.sequence import SpeechVocabulary
 from ...model_tts.text import TextFrontEnd, make_text
-from ...model_tts.text_to_codes import SpeechTokens, TextToCodes, check_fingerprint, exported_tokens
+from ...model_tts.text_to_codes import SpeechTokens, TextToCodes, exported_tokens
 from ..optimizer import Learner
 from ..run import Run
 from ..settings import ConfigurationError, parse
 from ..setup import make_accelerator
 from ..trainer import Trainer
-from .settings import TextDataSettings, TextModelSettings, TextSettings, TextTrainerSettings, TextTrainingSettings
+from .corpora import count_skipped, read_corpora
+from .settings import SpeechTrainerSettings, TextModelSettings, TextSettings, TextTrainingSettings
 from .task import TextToCodesTask
-
-log = logging.getLogger(__name__)
 
 SIZES = (
     "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -60,13 +55,9 @@ def make_trainer(config: DictConfig) -> Trainer:
     codec = load(model.codec, device="cpu")
 
     accelerator = make_accelerator(trainer, tf32_products=True)
-    corpora = {
-        name: read_corpus(Path(folder), codec, front_end, settings, accelerator)
-        for name, folder in {"train": data.train, "validation": data.validation}.items()
-        if folder is not None
-    }
-    skip_counts = SkipCounts()
-    count_skipped(corpora["train"], skip_counts, data, accelerator)
+    corpora = read_corpora(
+        data, codec, accelerator, trainer.output_dir, n_quantizers=1, front_end=front_end, text_field=data.text_field
+    )
     tokens = describe_tokens(codec, front_end, corpora["train"])
     network = make_network(model, trainer, codec, tokens)
     learner = Learner.make(accelerator, "language_model", network, trainer.optimizer)
@@ -84,9 +75,9 @@ def make_trainer(config: DictConfig) -> Trainer:
         trainer,
         Run(trainer, accelerator, values),
         task,
-        TextBatches(streams["train"], data.num_workers),
+        VoicedBatches(streams["train"], data.num_workers),
         batch_size=None,
-        skip_counts=skip_counts,
+        skip_counts=count_skipped(corpora["train"], streams["train"].epoch_size, data, accelerator),
         max_broken_share=data.max_broken_share,
         data_digest=corpora["train"].digest(),
     )
@@ -123,46 +114,6 @@ def make_front_end(text: TextSettings) -> TextFrontEnd:
         raise ConfigurationError(f"model.text: {error}") from error
 
 
-def read_corpus(
-    folder: Path, codec: ESDCodec, front_end: TextFrontEnd, settings: TextTrainingSettings, accelerator: Accelerator
-) -> Transcripts:
-    """The tokens and texts in a folder, which the main process reads before the others, and all see alike."""
-    data = settings.data
-    cache = Path(data.cache or f"{settings.trainer.output_dir}/manifests")
-    processes = max(1, data.num_workers)
-    with accelerator.main_process_first():
-        tokens = Tokens(folder, n_quantizers=1, processes=processes, cache=cache)
-        check_fingerprint(
-            tokens.fingerprint,
-            codec.fingerprint.hex(),
-            str(folder),
-            f"Set model.codec to the model that made them ({tokens.model}), or tokenise with {settings.model.codec}",
-        )
-        corpus = Transcripts(tokens, front_end, text_field=data.text_field, cache=cache, processes=processes)
-    digests = gather_object([corpus.digest()])
-    differing = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
-    if differing:
-        raise ValueError(f"ranks {', '.join(differing)} see other tokens in {folder} than rank 0: copy them again")
-    return corpus
-
-
-def count_skipped(
-    corpus: Transcripts, skip_counts: SkipCounts, data: TextDataSettings, accelerator: Accelerator
-) -> None:
-    """Log what of a corpus is used, and stop where too much of it is broken."""
-    used = int(corpus.usable(data.max_sequence, 3).sum())
-    broken = corpus.reasons()
-    long = len(corpus.tokens) - broken.total() - used
-    log.info(
-        "%d utterances, %.1f hours; longer than data.max_sequence: %d; without a usable text: %d",
-        len(corpus.tokens), corpus.tokens.hours, long, broken.total(),
-    )  # fmt: skip
-    skip_counts.converted["dropped: longer than data.max_sequence"] += long
-    if accelerator.is_main_process:
-        skip_counts.add_skipped(corpus.skipped())
-    check_share(broken, used + long, data.max_broken_share)
-
-
 def describe_tokens(codec: ESDCodec, front_end: TextFrontEnd, corpus: Transcripts) -> SpeechTokens:
     start, slope = corpus.expected_codes()
     return SpeechTokens(
@@ -194,7 +145,7 @@ def make_stream(
 
 
 def make_network(
-    model: TextModelSettings, trainer: TextTrainerSettings, codec: ESDCodec, tokens: SpeechTokens
+    model: TextModelSettings, trainer: SpeechTrainerSettings, codec: ESDCodec, tokens: SpeechTokens
 ) -> AutoregressiveModel:
     """The language model: new, from an export of such a training, or from a text model's folder.
 

@@ -186,7 +186,7 @@ def test_a_text_model_is_where_it_may_begin(train, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["task=speech"], "task='speech' must be one of codec, tts_ar"),
+        (["task=speech"], "task='speech' must be one of codec, tts_ar, tts_nar"),
         (["model.text.kind=letters"], "model.text: .*kind='letters' is not known"),
         (["model.text.language=en"], "model.text: .*bytes"),
         (["model.language_model.hidden=3"], "model.language_model: hidden: a llama has no such setting"),
