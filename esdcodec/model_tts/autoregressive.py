@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .packing import IGNORED, PackedSequences, block_mask
+from .packing import PackedSequences, block_mask
 from .sequence import SpeechVocabulary
 
 KINDS = ("llama", "qwen2", "qwen3")  # their hidden states and head are taken apart here
@@ -52,13 +52,13 @@ class AutoregressiveModel(nn.Module):
             position_ids=packed.positions,
             use_cache=False,
         ).last_hidden_state
-        learnt = packed.targets != IGNORED
-        targets = packed.targets[learnt]
-        logits = lm.lm_head(hidden[learnt]).float()
+        targets = packed.targets.flatten()[packed.learnt]
+        logits = lm.lm_head(hidden.flatten(0, 1)[packed.learnt]).float()
         losses = F.cross_entropy(logits, targets, reduction="none")
         ends = targets == self.end
         right = logits.argmax(-1) == targets
-        return TokenLosses(losses.sum(), losses[ends].sum(), learnt.sum(), ends.sum(), right.sum())
+        n_tokens = torch.full_like(targets[:1], len(targets))[0]
+        return TokenLosses(losses.sum(), (losses * ends).sum(), n_tokens, ends.sum(), right.sum())
 
 
 def make_language_model(sizes: Mapping[str, Any], vocabulary: SpeechVocabulary) -> Any:

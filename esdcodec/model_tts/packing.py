@@ -20,6 +20,7 @@ class PackedSequences:
     targets: Tensor  # [R, N]: the token after each, where it is to be learnt; elsewhere -100
     segments: Tensor  # [R, N]: which sequence of its row a token belongs to; -1 where there is none
     positions: Tensor  # [R, N]: of a token in its sequence
+    learnt: Tensor  # [M]: where targets are to be learnt, in the rows one behind the other
 
     def to(self, device: torch.device) -> "PackedSequences":
         return PackedSequences(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
@@ -48,7 +49,8 @@ def pack(sequences: Sequence[TokenSequence], row_length: int, padding: int) -> P
             segments[r, start:end] = number
             positions[r, start:end] = torch.arange(len(sequence))
             start = end
-    return PackedSequences(tokens, targets, segments, positions)
+    learnt = (targets != IGNORED).flatten().nonzero()[:, 0]
+    return PackedSequences(tokens, targets, segments, positions, learnt)
 
 
 def _fill(sequences: Sequence[TokenSequence], row_length: int) -> list[list[int]]:
