@@ -1,6 +1,9 @@
 """A corpus becomes codes on a Ray cluster as on one machine, whatever dies meanwhile."""
 
+import os
+import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import torch
 
 from esdcodec.cli.main import main
 from esdcodec.infer.tokenise import TokeniseSettings, ray_address, ray_engine, tokenise, verify
+from esdcodec.processes import SIGNALS, stop
 from tests.conftest import PATIENCE, write_speech
 from tests.infer.test_tokenise import contents, corpus  # noqa: F401
 
@@ -80,13 +84,20 @@ def test_a_unit_that_kills_its_process_fails_by_name_and_the_rest_is_done(
 def test_a_run_that_is_stopped_leaves_nothing_behind(cluster, settings, corpus, tmp_path):  # noqa: F811
     slow = f"pipe:touch {tmp_path}/begun; sleep 5; cat {tmp_path}/missing.tar"
 
-    def stop(*result):
+    def interrupt():
         wait_until((tmp_path / "begun").exists)
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     ray = {"engine": "ray", "ray_address": cluster.address, "jobs": 1}
-    with pytest.raises(KeyboardInterrupt):
-        tokenise([str(corpus / "shard-000000.tar"), slow], tmp_path / "out", settings, **ray, report=stop)
+    handlers = {number: signal.signal(number, stop) for number in SIGNALS}  # as the command does
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            tokenise([str(corpus / "shard-000000.tar"), slow], tmp_path / "out", settings, **ray)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert stopped.value.code == 128 + signal.SIGINT
     wait_until(lambda: not actors())
     assert not list((tmp_path / "out").rglob(".*"))
     assert all(not problems for _, problems in verify(tmp_path / "out"))

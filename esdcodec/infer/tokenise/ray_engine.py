@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...processes import FAILED_STARTS, GRACE, SIGNALS, WorkerDied, portable
+from ...processes import FAILED_STARTS, GRACE, SIGNALS, WorkerDied, portable, uninterrupted
 from ...whole_file import tidy_after_kill
 from .ray_address import check_answers, import_ray
 from .settings import TokeniseSettings
@@ -27,7 +27,7 @@ from .worker import Results, Worker
 # Measured with Ray 2.60: actors with its defaults lose the units of a node that dies; with unlimited restarts and
 # retries they hang where no CPU is left; its actor pool ends at the first exception. So none of that is used here.
 TRIES = 3  # of a unit, if the process or machine that works on it dies
-LOOK = 5.0  # seconds after which the cluster is looked at again
+LOOK = 1.0  # seconds after which the cluster is looked at again
 TIDY = 60.0  # seconds in which processes that tidy up may start and end
 NO_ROOM = 300.0  # seconds without an actor that runs, after which the units that are left fail
 
@@ -109,11 +109,11 @@ class _Actors:
                     yield self.waiting.popleft(), reason
                 if not self._busy():
                     return
-            ready, _ = self.ray.wait(list(self.running), timeout=LOOK)
-            for reference in ready:
-                outcome = self._take(reference)
-                if outcome is not None:
-                    yield outcome
+            with uninterrupted():  # of a signal's exception Ray's wait makes another one
+                ready, _ = self.ray.wait(list(self.running), timeout=LOOK)
+                outcome = self._take(ready[0]) if ready else None
+            if outcome is not None:
+                yield outcome
 
     def _busy(self) -> int:
         return sum(actor.unit is not None for actor in self.running.values())
