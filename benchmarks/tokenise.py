@@ -45,7 +45,7 @@ from esdcodec.dataset.tar_stream import utterances
 from esdcodec.infer.tokenise import TokeniseSettings, tokenise
 from esdcodec.infer.tokenise.read import Recording, Unreadable, read_ahead, read_utterance, windows_ahead
 from esdcodec.infer.tokenise.sources import Unit, find_units, utterances_of
-from esdcodec.infer.tokenise.work import _encode
+from esdcodec.infer.tokenise.work import encode_window
 from esdcodec.infer.tokenise.worker import Worker
 
 RATE = 24000
@@ -112,7 +112,7 @@ def network(worker: Worker, units: list[Unit]) -> Callable[[], tuple[float, floa
     def run() -> tuple[float, float]:
         started = time.perf_counter()
         for window in windows:
-            _encode(worker.codec, window, worker.settings.n_quantizers or 1, worker.settings)
+            encode_window(worker.codec, window, worker.settings.n_quantizers or 1, worker.settings)
         return hours, time.perf_counter() - started
 
     return run
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=CORES, help="processes (default: one for each core)")
     parser.add_argument("--engines", nargs="*", default=[], choices=["local", "ray"], help="of whole commands")
     parser.add_argument("--readers", type=int, default=2)
-    parser.add_argument("--batch-seconds", type=float, default=TokeniseSettings.batch_seconds)
+    parser.add_argument("--batch-seconds", type=float, help="(default: as tokenise)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="25hz_nano")
     parser.add_argument("-n", type=int, default=3, help="codebooks (default: %(default)s)")

@@ -56,7 +56,7 @@ def add_parser(commands: "Commands[Command]") -> None:
     command.add_argument("--verify", type=Path, metavar="DIR", help="check what was written, and tokenise nothing")
     add_n_quantizers(command)
     group = add_model_choice(command)
-    group.add_argument("--batch-seconds", type=float, default=60.0, help="of audio that go through it together")
+    group.add_argument("--batch-seconds", type=float, help="of audio together (default: CPU 16, else 60)")
     group = command.add_argument_group("work")
     group.add_argument("--jobs", type=int, help="processes (default: 1; on Ray as many as there is room for)")
     group.add_argument("--threads", type=int, help="of each process (default: its share of the cores; on Ray 1)")

@@ -26,6 +26,7 @@ from esdcodec.infer.tokenise.item import SpeechItem
 from esdcodec.infer.tokenise.read import Recording, windows_ahead
 from esdcodec.infer.tokenise.run import part_of_environment
 from esdcodec.infer.tokenise.sources import find_units
+from esdcodec.infer.tokenise.work import encode_window
 from tests import corpora
 from tests.conftest import PATIENCE, speech
 
@@ -189,6 +190,19 @@ def test_the_next_window_is_read_while_one_is_in_the_network(model):
     assert read[1].wait(PATIENCE)
     assert not read[2].is_set()
     assert [each.utterance.key for window in windows for each in window] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("batch_seconds", "largest"), [(None, 80), (1.0, 5), (60.0, 90)])
+def test_a_batch_holds_no_more_seconds_than_its_budget(model, batch_seconds, largest):
+    codec, sizes = load(model, device="cpu"), []
+    original = codec.encode
+    codec.encode = lambda batch, **more: sizes.append(len(batch)) or original(batch, **more)
+    waveforms = [speech(0.2, seed=i % 3)[0, 0].numpy() for i in range(90)]
+    window = [Recording(SpeechItem(str(i), b""), 0.2, 0.0, waveform) for i, waveform in enumerate(waveforms)]
+    codes = encode_window(codec, window, 1, settings_of(model, batch_seconds=batch_seconds))
+    assert (max(sizes), sum(sizes)) == (largest, 90)
+    alone = original(torch.from_numpy(waveforms[4])[None, None], n_quantizers=1)[0].numpy()
+    assert np.mean(codes[4] == alone) > 0.99  # near ties
 
 
 def test_utterances_of_one_key_in_a_shard_are_numbered_and_read_back(model, tmp_path):

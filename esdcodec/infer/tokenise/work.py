@@ -22,6 +22,9 @@ from .settings import TokeniseSettings
 from .sources import Unit, utterances_of
 from .writers import WRITERS
 
+CPU_SECONDS = 16.0  # of audio in a batch: with 60 its activations do not fit into caches, and it takes 25 % longer
+GPU_SECONDS = 60.0
+
 
 @dataclass
 class ShardManifest:
@@ -76,7 +79,7 @@ def tokenise_unit(codec: ESDCodec, unit: Unit, settings: TokeniseSettings, outpu
         ):
             for window in windows:
                 started = time.perf_counter()
-                coded = _encode(codec, window, n, settings)
+                coded = encode_window(codec, window, n, settings)
                 spent += time.perf_counter() - started
                 for recording, codes in zip(window, coded):
                     utterance = recording.utterance
@@ -134,17 +137,18 @@ def _metadata(recording: Recording, codes: NDArray[np.uint16], manifest: ShardMa
     }
 
 
-def _encode(
+def encode_window(
     codec: ESDCodec, window: Sequence[Recording | Unreadable], n: int, settings: TokeniseSettings
 ) -> list[NDArray[np.uint16] | None]:
     """Codes ``[n, L]`` of a window's utterances; those of equal length go through the network together."""
+    batch_seconds = settings.batch_seconds or (CPU_SECONDS if codec.device.type == "cpu" else GPU_SECONDS)
     coded: list[NDArray[np.uint16] | None] = [None] * len(window)
     short = [i for i, each in enumerate(window) if isinstance(each, Recording) and each.waveform is not None]
     waveforms = {i: waveform for i in short if (waveform := getattr(window[i], "waveform", None)) is not None}
     frames = [codec.num_frames(len(waveforms[i])) for i in short]
     for group in equal(frames):
         length = frames[group[0]] * codec.hop_length
-        size = max(1, int(settings.batch_seconds * codec.sample_rate / length))
+        size = max(1, int(batch_seconds * codec.sample_rate / length))
         for start in range(0, len(group), size):
             together = [short[g] for g in group[start : start + size]]
             batch = torch.zeros(len(together), 1, length)
