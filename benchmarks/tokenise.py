@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
@@ -178,8 +178,14 @@ def measured(way: Way, jobs: int, settings: TokeniseSettings, corpus: Path) -> t
             each.start()
         for _, theirs in pipes:
             theirs.close()  # so that a pipe ends with its process
+        done: list[Done] = []
+        waiting = [ours for ours, _ in pipes]
         try:
-            done: list[Done] = [ours.recv() for ours, _ in pipes]
+            while waiting:
+                for ours in wait(waiting):
+                    assert isinstance(ours, Connection)
+                    done.append(ours.recv())
+                    waiting.remove(ours)
         except EOFError:
             start.abort()  # which the others wait at
             raise SystemExit("a process ended without a result") from None
