@@ -29,11 +29,20 @@ class Guard:
             return
         path = scope["path"] if scope["path"] in self.paths else "other"
         status, started = 499, time.perf_counter()  # 499: the client left before an answer
+        counted = scope["type"] == "websocket"  # streams count their audio alone
+
+        def count() -> None:
+            nonlocal counted
+            if not counted:
+                self.metrics.add_request(path, status, time.perf_counter() - started)
+            counted = True
 
         async def timed_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                count()  # before the client knows that it has all
             await asyncio.wait_for(send(message), self.settings.timeout)  # a client that takes nothing is left
 
         try:
@@ -45,8 +54,7 @@ class Guard:
                 refusal = Refusal(401, "the token is missing or wrong: send `Authorization: Bearer TOKEN`")
                 await answer(refusal)(scope, receive, timed_send)
         finally:
-            if scope["type"] == "http":
-                self.metrics.add_request(path, status, time.perf_counter() - started)
+            count()
 
     def _is_allowed(self, scope: Scope) -> bool:
         if self.settings.token is None or scope["path"] in OPEN:

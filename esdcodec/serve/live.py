@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .settings import ServerSettings
 
 MAX_SECONDS = 10.0  # of audio in a message
 MAX_MESSAGE = 2**20  # bytes: ten seconds at 48 kHz
+MAX_REASON = 123  # bytes, why a stream was closed
 NORMAL, GOING, POLICY, TOO_BIG, LATER = 1000, 1001, 1008, 1009, 1013  # codes of RFC 6455
 
 
@@ -78,13 +80,13 @@ class LiveStreams:
         self.open += 1
         self._empty.clear()
         try:
-            await self._run(socket, make)
-        except _End as end:
-            await socket.close(end.code, str(end))
-        except ValueError as error:
-            await socket.close(POLICY, str(error)[:120])  # a reason has 123 bytes at most
-        except WebSocketDisconnect:
-            pass  # the client has left; what it sent was coded
+            with suppress(WebSocketDisconnect):  # the client has left; what it sent was coded
+                try:
+                    await self._run(socket, make)
+                except _End as end:
+                    await socket.close(end.code, str(end))
+                except ValueError as error:
+                    await socket.close(POLICY, str(error).encode()[:MAX_REASON].decode(errors="ignore"))
         finally:
             self.open -= 1
             if not self.open:

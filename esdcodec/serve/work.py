@@ -35,13 +35,14 @@ class Work:
 
 
 class WorkQueue:
-    """Threads that code files, and slots for requests. All methods are called by the event loop."""
+    """Threads that code files, and slots for requests. Its methods are called by the event loop alone."""
 
     def __init__(self, workers: int, waiting: int) -> None:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="codec")
         self._limit = workers + waiting
         self.held = 0  # slots: requests whose file is arriving, waiting or being coded
         self.working = 0
+        self._counting = threading.Lock()  # by the threads
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
@@ -90,11 +91,15 @@ class WorkQueue:
 
     def _counted(self, function: Callable[[Work], Result], work: Work) -> Result:
         work.check()
-        self.working += 1
+        self._count(1)
         try:
             return function(work)
         finally:
-            self.working -= 1
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self.working += more
 
     def close(self) -> None:
         """Wait for what has begun."""

@@ -93,6 +93,7 @@ class TestLimits:
             ("encode", {"n": 99}, None, 1008, "1 to 6 codebooks"),
             ("encode", {"n": "x"}, None, 1008, "whole numbers"),
             ("encode", {"rate": 1}, None, 1008, "unknown: rate"),
+            ("encode", {"ä" * 100: 1}, None, 1008, "unknown: ä"),
             ("encode", {"sample_rate": 1}, None, 1008, "sample_rate"),
             ("encode", {}, "text", 1008, "binary"),
             ("encode", {}, b"odd", 1008, "even"),
