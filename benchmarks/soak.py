@@ -22,7 +22,7 @@ from loader import make_shards
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
-WAIT = 300  # seconds for a run to end
+WAIT = 1200  # seconds for a run to end
 SMALL = (
     "model.discriminator={periods: [2], period_channels: [4], windows: [512], resolution_channels: 2, bands: [0, 1]}"
 )
@@ -36,7 +36,7 @@ def start(shards: str, folder: Path, steps: int, log: Path) -> subprocess.Popen:
         f"machine.shards={shards}", f"trainer.output_dir={folder}", f"trainer.max_steps={steps}", SMALL,
         "trainer.checkpoint_every=3", "trainer.validate_every=10", "trainer.sample_every=1000", "trainer.ema_decay=0.9",
         "trainer.continuous_steps=4", "trainer.fit_batches=2", "trainer.generator.muon_lr=0.01", "data.num_workers=1",
-        "trainer.gradient_accumulation=2", "trainer.process_timeout=60",
+        "trainer.gradient_accumulation=2", "trainer.process_timeout=900",
     ]  # fmt: skip
     command = [*launcher, "--num_processes=2", "--mixed_precision=no", "--dynamo_backend=no", "train.py"]
     with open(log, "ab") as output:
