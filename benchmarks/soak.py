@@ -1,6 +1,6 @@
 """Two ranks that are killed and pre-empted at random, resumed, and end with the bits of a run that nothing happened to.
 
-    python benchmarks/soak.py [FOLDER] [--times 10] [--steps 80] [--seed 0]
+    python benchmarks/soak.py [FOLDER] [--times 10] [--steps 60] [--workers 1] [--seed 0]
 
 Takes some minutes on a CPU. Exits with 1 if a tensor of the last checkpoints differs, if a run fails, or if it was done
 before it was disturbed so often.
@@ -29,14 +29,14 @@ SMALL = (
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 
-def start(shards: str, folder: Path, steps: int, log: Path) -> subprocess.Popen:
+def start(shards: str, folder: Path, steps: int, workers: int, log: Path) -> subprocess.Popen:
     """`accelerate launch` on two CPU processes, in a process group of its own."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines=1", "--multi_gpu"]
     settings = [
         f"machine.shards={shards}", f"trainer.output_dir={folder}", f"trainer.max_steps={steps}", SMALL,
         "trainer.checkpoint_every=3", "trainer.validate_every=10", "trainer.sample_every=1000", "trainer.ema_decay=0.9",
-        "trainer.continuous_steps=4", "trainer.fit_batches=2", "trainer.generator.muon_lr=0.01", "data.num_workers=1",
-        "trainer.gradient_accumulation=2", "trainer.process_timeout=900",
+        "trainer.continuous_steps=4", "trainer.fit_batches=2", "trainer.generator.muon_lr=0.01",
+        "trainer.gradient_accumulation=2", "trainer.process_timeout=900", f"data.num_workers={workers}",
     ]  # fmt: skip
     command = [*launcher, "--num_processes=2", "--mixed_precision=no", "--dynamo_backend=no", "train.py"]
     with open(log, "ab") as output:
@@ -65,11 +65,12 @@ def last_step(folder: Path) -> int:
 
 
 def disturb(process: subprocess.Popen, folder: Path, rng: random.Random) -> str:
-    """Something that happens to a run some steps after it went on; what it was."""
-    target = last_step(folder) + rng.choice([0, 0, 3])
-    while process.poll() is None and last_step(folder) <= target:
+    """Something that happens to a run while it starts, or after some more checkpoints; what it was."""
+    more = rng.choice([0, 1, 1, 2])  # checkpoints
+    target = last_step(folder) + 3 * more
+    while process.poll() is None and (last_step(folder) < target if more else not ranks(process.pid)):
         time.sleep(0.01)
-    time.sleep(rng.uniform(0, 2))
+    time.sleep(rng.uniform(0, 2) if more else rng.uniform(0, 20))
     if process.poll() is not None:
         return "nothing"
     kind = rng.choice(["killed", "one rank killed", "pre-empted"])
@@ -120,7 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--times", type=int, default=10, help="that something happens (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--workers", type=int, default=1, help="of each rank's loader (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng, happened = random.Random(args.seed), []
@@ -128,11 +130,11 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "shards").mkdir()
         shards = make_shards(folder / "shards", "flac", 24000, n_shards=2, per_shard=8)
-        if start(shards, folder / "straight", args.steps, folder / "log").wait():
+        if start(shards, folder / "straight", args.steps, args.workers, folder / "log").wait():
             sys.exit((folder / "log").read_text()[-3000:])
         print(f"{args.steps} steps undisturbed", flush=True)
         while len(happened) < args.times:
-            process = start(shards, folder / "disturbed", args.steps, folder / "log")
+            process = start(shards, folder / "disturbed", args.steps, args.workers, folder / "log")
             try:
                 kind = disturb(process, folder / "disturbed", rng)
             finally:
@@ -143,8 +145,8 @@ def main() -> None:
                     "disturbances: more --steps are needed, or see above"
                 )
             happened.append(kind)
-            print(f"{kind} at step {last_step(folder / 'disturbed')}", flush=True)
-        if start(shards, folder / "disturbed", args.steps, folder / "log").wait():
+            print(f"{kind} after checkpoint {last_step(folder / 'disturbed')}", flush=True)
+        if start(shards, folder / "disturbed", args.steps, args.workers, folder / "log").wait():
             sys.exit((folder / "log").read_text()[-3000:])
         last = f"checkpoint-{args.steps:08d}"
         different = differences(folder / "straight" / last, folder / "disturbed" / last)

@@ -79,12 +79,13 @@ class Task:
         This one holds the training up for as long as `export` takes. A task with large networks copies their weights
         instead, and needs no `export`.
         """
-        written = TemporaryDirectory(prefix="esdcodec-export-")
-        self.export(Path(written.name))
+        temporary = TemporaryDirectory(prefix="esdcodec-export-")  # removed with `write`
+        self.export(Path(temporary.name))
 
         def write(folder: Path) -> None:
-            for path in Path(written.name).iterdir():
-                with whole_file(folder / path.name) as stream, open(path, "rb") as source:
+            written = Path(temporary.name)
+            for path in (path for path in written.rglob("*") if path.is_file()):
+                with whole_file(folder / path.relative_to(written)) as stream, open(path, "rb") as source:
                     shutil.copyfileobj(source, stream)
 
         return write

@@ -17,6 +17,7 @@ from esdcodec.training.background import Background
 from esdcodec.training.checkpoint import NotSaved
 from esdcodec.training.run import Run
 from esdcodec.training.state import TrainingState, gather_random_states, host_copy, restore
+from esdcodec.training.task import Task
 from esdcodec.training.trainer import Trainer
 from tests.conftest import PATIENCE
 from tests.training.runs import equal, in_process, train, weights
@@ -129,6 +130,21 @@ def _tensors(state: TrainingState) -> dict[str, torch.Tensor]:
     walk("networks", state.networks)
     walk("others", state.others)
     return found
+
+
+def test_an_export_that_is_written_later_is_of_the_networks_as_they_were(tmp_path):
+    class Saved(Task):
+        weights = "before"
+
+        def export(self, folder):
+            (folder / "inner").mkdir(parents=True)
+            (folder / "inner/weights").write_text(self.weights)
+
+    task = Saved()
+    write_before = task.export_later()
+    task.weights = "after"
+    write_before(tmp_path)
+    assert (tmp_path / "inner/weights").read_text() == "before"
 
 
 OPERATIONS = ((os, "replace"), (os, "fsync"), (os, "rename"), (torch, "save"), (checkpoint.shutil, "rmtree"))

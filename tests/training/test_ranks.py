@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from tests.training.runs import in_process, on_two, train
 
@@ -37,6 +38,23 @@ class TestTwoRanks:
         _, base = run
         trainer = train(*base, "trainer.max_steps=3")
         assert trainer.run.progress.position == ((2 + 2) * 2 + 1) * 2
+
+    def test_the_configuration_wins_on_all_ranks(self, run):
+        folder, base = run
+        rates = [f"trainer.generator.{name}=3e-4" for name in ("lr", "final_lr")]
+        output = on_two(*base, "trainer.max_steps=3", "trainer.generator.warmup_steps=0", *rates)
+        assert output.count("both ranks hold the same, 0 steps skipped") == 2
+        assert output.count("trainer.generator.lr=0.0003 (it was 0.001)") == 1
+        saved = torch.load(folder / "checkpoint-00000003/optimizer.bin", weights_only=False)
+        assert saved["param_groups"][0]["lr"] == 3e-4
+
+    def test_streamed_shards_that_are_gone_stop_both(self, shards, tmp_path):
+        there = min(shards.parent.glob("*.tar"))
+        streams = ",".join(f'"pipe:cat {shard}"' for shard in (there, *(f"{there}.{i}" for i in range(3))))
+        options = (*in_process(shards, tmp_path, 40), f"data.train=[{streams}]", "data.validation=null")
+        output = on_two(*options, "data.shuffle_buffer=2", "trainer.log_every=1", ok=False, FAULT="no retries")
+        assert "shards could not be" in output
+        assert "TooMuchIsBroken" in self.status(tmp_path)["cause"]
 
     def test_ranks_that_hold_other_weights_are_stopped_before_the_first_step(self, shards, tmp_path):
         output = on_two(*in_process(shards, tmp_path, 2), ok=False, FAULT="other weights")

@@ -11,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from esdcodec.config import config_folder
+from esdcodec.dataset import tar_stream
 from esdcodec.dataset.loader import Loaders
 from esdcodec.training import checkpoint, tasks
 from esdcodec.training.state import TrainingState
@@ -71,6 +72,8 @@ class FaultyTrainer(Trainer):
 
 if FAULT == "old listing" and RANK == 1:
     checkpoint.every = lambda folder: []
+if FAULT == "no retries":
+    tar_stream.WAITS = ()
 if FAULT == "main alone" and RANK == 1:
 
     def refused(*_, **__):
