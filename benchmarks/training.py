@@ -111,7 +111,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             trainer.look_back()
 
         row = {"forward": seconds(forward, args.steps), "discriminator": seconds(discriminator_step, args.steps)}
-        row["teacher"] = seconds(lambda: objective.teacher(**batch.teacher_inputs), args.steps) if args.teacher else 0.0
+        row["teacher"] = seconds(lambda: objective.teacher(**batch.features), args.steps) if args.teacher else 0.0
         trainer.window.clear()
         row["whole"] = seconds(whole_step, args.steps)
         row["loader"] = trainer.window.waited / (args.steps + 2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..audio import Waveform
 
-FeatureExtractor = Callable[[Sequence[Waveform]], dict[str, Tensor]]  # unpadded segments -> what the teacher reads
+FeatureExtractor = Callable[[Sequence[Waveform]], dict[str, Tensor]]  # unpadded segments -> `Batch.features`
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Batch:
 
     audio: Tensor  # [B, 1, T]; zeros complete what is shorter
     keys: list[str]
-    teacher_inputs: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)  # what else is read of the segments, by name
     skipped: list[SkippedUtterance] = field(default_factory=list)
     converted: Counter[str] = field(default_factory=Counter)  # what was done to how many segments
     shards_seen: Counter[str] = field(default_factory=Counter)  # of a stream: see `SkipCounts`
 
     def to(self, device: torch.device) -> "Batch":
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.teacher_inputs.items()}
-        return replace(self, audio=self.audio.to(device, non_blocking=True), teacher_inputs=inputs)
+        features = {name: tensor.to(device, non_blocking=True) for name, tensor in self.features.items()}
+        return replace(self, audio=self.audio.to(device, non_blocking=True), features=features)
 
     def pin_memory(self) -> "Batch":
-        inputs = {name: tensor.pin_memory() for name, tensor in self.teacher_inputs.items()}
-        return replace(self, audio=self.audio.pin_memory(), teacher_inputs=inputs)
+        features = {name: tensor.pin_memory() for name, tensor in self.features.items()}
+        return replace(self, audio=self.audio.pin_memory(), features=features)
 
 
 def collate(
@@ -65,7 +65,7 @@ def collate(
     return Batch(
         audio=torch.from_numpy(audio)[:, None],
         keys=[s.key for s in segments],
-        teacher_inputs=extract([s.waveform for s in segments]) if extract and segments else {},
+        features=extract([s.waveform for s in segments]) if extract and segments else {},
         skipped=list(skipped),
         converted=converted or Counter(),
         shards_seen=shards_seen or Counter(),

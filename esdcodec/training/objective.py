@@ -116,7 +116,7 @@ class Objective:
             semantic_only=semantic_only and not continuous,
         )
         if self.teacher is not None:
-            target, mask = self.teacher(**batch.teacher_inputs)
+            target, mask = self.teacher(**batch.features)
             n_frames = min(output.semantic_latent.shape[-1], mask.shape[-1])
             # a mean over the frames of all ranks, whose gradients are averaged: a rank with few frames weighs less
             frames = self.accelerator.reduce(mask[..., :n_frames].sum().float(), "mean")

@@ -88,7 +88,7 @@ def main() -> None:
     )
     n_batches = max(1, round(args.hours * 3600 / args.segment_seconds / args.batch_size))
     batches = training.batches(0)
-    inputs = (next(batches).teacher_inputs for _ in tqdm(range(n_batches), unit="batch"))
+    inputs = (next(batches).features for _ in tqdm(range(n_batches), unit="batch"))
     mean, variance = measure(teacher, inputs, device).mean_and_variance()
     torch.save({"mean": mean, "var": variance}, args.output)
     print(f"{args.output}: mean and variance of {teacher.dim} channels, layer {args.layer}")

@@ -41,11 +41,11 @@ class ConditionStage(Stage):
         self.learn("condition", nn.ModuleList([self.codec.condition_network]))  # in float32
 
     def losses(self, batch: Batch, step: int, random: torch.Generator) -> dict[str, Tensor]:
-        latent = batch.teacher_inputs["latent"]
+        latent = batch.features["latent"]
         return self.compare(latent + self.settings.noise * noise_like(latent, random), batch.audio)
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        return self.compare(batch.teacher_inputs["latent"], batch.audio)
+        return self.compare(batch.features["latent"], batch.audio)
 
     def compare(self, latent: Tensor, audio: Tensor) -> dict[str, Tensor]:
         latent = latent.clone()
@@ -73,7 +73,7 @@ class AudioStage(Stage):
     @torch.no_grad()
     def inputs(self, batch: Batch, n_quantizers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Audio ``[B, 1, T]``, latents ``[B, D, L]`` and their subband ``[B, 1, T / 4]``, without the margin."""
-        codes = batch.teacher_inputs["codes"]
+        codes = batch.features["codes"]
         latents = [self.codec.dequantize(each[None, :n]) for each, n in zip(codes, n_quantizers)]
         latent = torch.cat(latents)[..., MARGIN:-MARGIN]
         return batch.audio[..., MARGIN * HOP : -MARGIN * HOP], latent, self.codec.condition(latent)[0]

@@ -37,7 +37,7 @@ class Segments:
 
     A recording has as many segments in an epoch as it is long, one of a low voice `settings.low_repeats` times as
     many; where they begin is random. A batch holds audio
-    ``[B, 1, T]``, and as `teacher_inputs` the given kinds ``[B, D, k · L]``, k values for each frame.
+    ``[B, 1, T]``, and as `features` the given kinds ``[B, D, k · L]``, k values for each frame.
 
     Args:
         frames: what is read besides the audio, by its name in the batch.
@@ -85,7 +85,7 @@ class Segments:
         return Batch(
             audio=torch.stack([segment["audio"] for segment in segments]),
             keys=[segment["key"] for segment in segments],
-            teacher_inputs={name: torch.stack([segment[name] for segment in segments]) for name in names},
+            features={name: torch.stack([segment[name] for segment in segments]) for name in names},
         )
 
     def _segment(self, position: int) -> dict[str, Any]:

@@ -42,12 +42,12 @@ class EncoderStage(Stage):
             return self.codec.encode_latent(audio).float()
 
     def losses(self, batch: Batch, step: int, random: torch.Generator) -> dict[str, Tensor]:
-        told = self.encode(batch.teacher_inputs.get("damaged", batch.audio))
-        return {"latent": (self.weights * (told - batch.teacher_inputs["latent"]).square()).mean()}
+        told = self.encode(batch.features.get("damaged", batch.audio))
+        return {"latent": (self.weights * (told - batch.features["latent"]).square()).mean()}
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error, and the shares of the variance that are lost of each of the `PARTS`."""
-        latent = batch.teacher_inputs["latent"]
+        latent = batch.features["latent"]
         error = (self.encode(batch.audio) - latent).square()
         lost = {name: error[:, part].mean() / latent[:, part].var((0, 2)).mean() for name, part in PARTS.items()}
         return {"error": error.mean(), **lost}
@@ -89,7 +89,7 @@ class QuantizerStage(Stage):
     def tell(self, batch: Batch) -> Tensor:
         """The encoder's latent ``[B, D, L]``, without the margin at both ends."""
         with self.accelerator.autocast():
-            return self.last(batch.teacher_inputs["early"]).float()[..., MARGIN:-MARGIN]
+            return self.last(batch.features["early"]).float()[..., MARGIN:-MARGIN]
 
     @torch.no_grad()
     def before_step(self, step: int, read: Callable[[], Batch]) -> None:
@@ -114,7 +114,7 @@ class QuantizerStage(Stage):
             renew_entries(self.codec, told("renew_batches"), self.numbers(step, 1))
 
     def losses(self, batch: Batch, step: int, random: torch.Generator) -> dict[str, Tensor]:
-        latent, expected = self.tell(batch), batch.teacher_inputs["latent"][..., MARGIN:-MARGIN]
+        latent, expected = self.tell(batch), batch.features["latent"][..., MARGIN:-MARGIN]
         with_acoustic = step >= self.settings.options["acoustic_start"]
         if not with_acoustic:
             latent = latent.detach()  # it would be drawn to entries that know nothing yet
@@ -157,7 +157,7 @@ class QuantizerStage(Stage):
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """Errors of the encoder's latents, and of those of 1, 3 and all codebooks."""
-        latent, expected = self.tell(batch), batch.teacher_inputs["latent"][..., MARGIN:-MARGIN]
+        latent, expected = self.tell(batch), batch.features["latent"][..., MARGIN:-MARGIN]
         n_codebooks = self.codec.n_codebooks
         decoded = {n: self.codec.dequantize(self.codec.quantize(latent, n)) for n in sorted({1, 3, n_codebooks})}
         errors = {f"error_{n}": _error(each, expected, self.acoustic_weights) for n, each in decoded.items()}

@@ -126,21 +126,19 @@ class TeacherStage(Stage):
         }
 
     def losses(self, batch: Batch, step: int, random: torch.Generator) -> dict[str, Tensor]:
-        latent = batch.teacher_inputs["latent"]
+        latent = batch.features["latent"]
         heard = self.listener(latent + self.settings.noise * noise_like(latent, random))
-        return {"features": F.mse_loss(heard, batch.teacher_inputs["features"])}
+        return {"features": F.mse_loss(heard, batch.features["features"])}
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """The share of the features' variance that is not heard."""
-        return {
-            "not_heard": F.mse_loss(self.listener(batch.teacher_inputs["latent"]), batch.teacher_inputs["features"])
-        }
+        return {"not_heard": F.mse_loss(self.listener(batch.features["latent"]), batch.features["features"])}
 
     def conclude(self, folder: Path) -> None:
         self.listener.requires_grad_(False)
         random = self.numbers(0, 1)
         batches = (self.data[i * self.settings.batch_size].to(self.device) for i in range(60))
-        heard = [sensitivity(self.listener, batch.teacher_inputs["latent"], random) for batch in batches]
+        heard = [sensitivity(self.listener, batch.features["latent"], random) for batch in batches]
         told = language(torch.stack(heard).mean(0)).numpy()
         sampled = [[each[::7].copy() for each in self.hear(self.job.train, name)] for name in self.job.train.names]
         analysed, features = map(np.concatenate, zip(*sampled))

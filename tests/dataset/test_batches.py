@@ -118,7 +118,7 @@ class TestSegments:
         assert batch.audio[..., :24000].abs().amax() > 0
         assert not batch.audio[..., 24000:].any()
         assert lengths == [24000] * 4
-        torch.testing.assert_close(batch.teacher_inputs["energy"], batch.audio[..., :24000].square().mean((1, 2)))
+        torch.testing.assert_close(batch.features["energy"], batch.audio[..., :24000].square().mean((1, 2)))
 
     def test_long_utterances_count_for_more(self, tmp_path):
         shards = write_shards([utterance(0, 3.0), utterance(1, 0.1)], tmp_path)

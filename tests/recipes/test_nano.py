@@ -235,8 +235,8 @@ class TestSegments:
     def test_what_was_measured_belongs_to_the_audio(self, segments):
         batch = segments()[0]
         audio = (batch.audio * 32768).view(4, 10, 960)
-        assert torch.equal(audio, batch.teacher_inputs["frame"].float().transpose(1, 2).expand(4, 10, 960))
-        assert torch.equal(batch.teacher_inputs["half"][:, 0, ::2], batch.teacher_inputs["frame"][:, 0])
+        assert torch.equal(audio, batch.features["frame"].float().transpose(1, 2).expand(4, 10, 960))
+        assert torch.equal(batch.features["half"][:, 0, ::2], batch.features["frame"][:, 0])
 
     def test_an_epoch_has_of_each_recording_as_much_as_it_is_long(self, segments):
         made = segments()
@@ -260,7 +260,7 @@ class TestSegments:
     def test_damage_is_heard_now_and_then_and_leaves_the_audio(self, segments):
         made = segments(damage=lambda waveform, random: 0 * waveform)
         batches = [made[p] for p in range(0, 80, 4)]
-        silent = torch.cat([(batch.teacher_inputs["damaged"] == 0).all(-1) for batch in batches]).float().mean()
+        silent = torch.cat([(batch.features["damaged"] == 0).all(-1) for batch in batches]).float().mean()
         assert 0.3 < silent < 0.7
         assert torch.equal(batches[0].audio, segments()[0].audio)
 
