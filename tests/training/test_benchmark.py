@@ -31,11 +31,9 @@ def test_a_row_that_fails_is_a_failure():
 @pytest.mark.parametrize(
     "command",
     [
-        "archive.py FOLDER --kills=0 --jobs=1",
         "checkpoint.py --model=nothing",
         "corpus.py FOLDER/nowhere",
         "entropy.py FOLDER",
-        "inference.py --seconds=0 --models=nano",
         "loader.py FOLDER/nowhere",
         "memory.py --models=nano --minutes=0.01 --dtype=nothing",
         "soak.py FOLDER/nowhere",
