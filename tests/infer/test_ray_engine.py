@@ -123,6 +123,12 @@ def test_a_cluster_that_loses_a_node_writes_what_one_machine_writes_and_a_repeat
     assert contents(tmp_path) == undisturbed
 
 
+@pytest.mark.parametrize("address", ["nonsense", "ray://head:10001", "head:port"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match="no address of a Ray cluster"):
+        ray_address.check_answers(address)
+
+
 class TestCommand:
     @pytest.fixture
     def command(self, model, tmp_path) -> list[str]:

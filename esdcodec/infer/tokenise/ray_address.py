@@ -36,9 +36,12 @@ def check_answers(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS")
     if address in (None, "", "auto", "local"):
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ValueError(f"{address!r} is no address of a Ray cluster, such as 10.0.0.1:6379, auto or local")
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()) or "://" in address:
+        raise ValueError(
+            f"{address!r} is no address of a Ray cluster, such as 10.0.0.1:6379, auto or local; from outside of the "
+            "cluster use `ray job submit`"
+        )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), ANSWER) as connection:
             if os.environ.get("RAY_USE_TLS") != "1":
