@@ -1,35 +1,25 @@
 """Batches of codes of all codebooks from a tokenised corpus, with prompts of the same speakers."""
 
 import random
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch import SkippedUtterance
 from .transcripts import Transcripts
-from .voiced_stream import VoicedStream
+from .voiced_stream import VoicedBatch, VoicedStream
 
 
-@dataclass(frozen=True)
-class CodesBatch:
-    """Segments of one rank, and what the batches of all ranks in this step have together."""
+@dataclass(frozen=True, kw_only=True)
+class CodesBatch(VoicedBatch):
+    """Segments of utterances, with prompts."""
 
     codes: Tensor  # [B, K, L] int64; -1 at the end fills up
     codebook: Tensor  # [B]: which one is to be learnt, 1 to K - 1
     prompt: Tensor  # [B, K, P]; -1 at the beginning fills up
-    keys: list[str]
-    first: int  # position of the first utterance
-    after: int  # where a run goes on that has used this step's batches on all ranks
-    n_targets: int  # codes to be learnt, on all ranks
-    seconds: float  # of speech, on all ranks
-    skipped: list[SkippedUtterance] = field(default_factory=list)
-    converted: Counter[str] = field(default_factory=Counter)
-    shards_seen: Counter[str] = field(default_factory=Counter)
 
     def to(self, device: torch.device) -> "CodesBatch":
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}

@@ -1,31 +1,21 @@
 """Batches of text and semantic codes from a tokenised corpus, for a language model."""
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ..model_tts.packing import PackedSequences, pack
 from ..model_tts.sequence import SpeechVocabulary, SpokenText, TokenSequence, length_of, length_of_voice
-from .batch import SkippedUtterance
 from .transcripts import Transcripts
-from .voiced_stream import VoicedStream
+from .voiced_stream import VoicedBatch, VoicedStream
 
 
-@dataclass(frozen=True)
-class PackedBatch:
-    """Sequences of one rank, and what the batches of all ranks in this step have together."""
+@dataclass(frozen=True, kw_only=True)
+class PackedBatch(VoicedBatch):
+    """Sequences of text and semantic codes."""
 
     sequences: PackedSequences
-    keys: list[str]
-    first: int  # position of the first utterance
-    after: int  # where a run goes on that has used this step's batches on all ranks
-    n_targets: int  # tokens to be learnt, on all ranks
-    seconds: float  # of speech, on all ranks
-    skipped: list[SkippedUtterance] = field(default_factory=list)
-    converted: Counter[str] = field(default_factory=Counter)
-    shards_seen: Counter[str] = field(default_factory=Counter)
 
     def to(self, device: torch.device) -> "PackedBatch":
         return replace(self, sequences=self.sequences.to(device))

@@ -1,8 +1,9 @@
 """Utterances of a tokenised corpus that can be used, some with another one of the same speaker before them."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,26 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ..processes import ignore_signals_in_worker
+from .batch import SkippedUtterance
 from .order import Order
 from .tokens import TokenStream
 from .transcripts import Transcripts
 
 TRIES = 8  # utterances of the same speaker that are looked at for a prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoicedBatch:
+    """What all batches say of themselves: the utterances of one rank, and what all ranks have in this step."""
+
+    keys: list[str]
+    first: int  # position of the first utterance
+    after: int  # where a run goes on that has used this step's batches on all ranks
+    n_targets: int  # tokens to be learnt, on all ranks
+    seconds: float  # of speech, on all ranks
+    skipped: list[SkippedUtterance] = field(default_factory=list)
+    converted: Counter[str] = field(default_factory=Counter)
+    shards_seen: Counter[str] = field(default_factory=Counter)
 
 
 class VoicedStream(TokenStream):

@@ -141,7 +141,7 @@ class AcousticModel(nn.Module):
         present = codes[:, 0] >= 0
         chunks = torch.arange(n_frames, device=codes.device) // self.chunk_frames
         positions = torch.arange(n_frames, device=codes.device)
-        if prompt is not None and prompt.shape[-1]:
+        if prompt is not None:  # also where it is empty: all weights then have gradients, on every process
             n = prompt.shape[-1]
             x = torch.cat([self.embed_prompt(prompt), x], dim=1)
             present = torch.cat([prompt[:, 0] >= 0, present], dim=1)

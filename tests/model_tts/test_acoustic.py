@@ -76,6 +76,13 @@ class TestSight:
         torch.testing.assert_close(model(codes(9), which, nothing), model(codes(9), which))
 
 
+@pytest.mark.parametrize("n_frames", [0, 3])
+def test_all_weights_have_gradients_whether_there_are_prompts_or_not(model, n_frames):
+    """As training in several processes needs."""
+    model.loss(codes(9), torch.tensor([1]), codes(n_frames, seed=1)).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_a_batch_is_what_each_of_its_items_is_alone(model):
     """With other codebooks, lengths and prompts."""
     items, prompts = [codes(n, seed=n) for n in (11, 6, 9)], [codes(n, seed=n) for n in (3, 8, 1)]

@@ -90,7 +90,7 @@ if FAULT == "told to stop at the start" and RANK == 0:
     Path(next(a for a in sys.argv if "output_dir" in a).split("=")[1]).mkdir(exist_ok=True)
     Loaders._index = lambda *_: signal.raise_signal(signal.SIGTERM)
 CONFIG = os.environ.get("CONFIG", "esdcodec_smoke")
-module = tasks.TASKS[next((task for task in tasks.TASKS if task in CONFIG), "codec")]
+module = tasks.TASKS[next(task for task in reversed(tasks.TASKS) if task in CONFIG)]
 importlib.import_module(f"esdcodec.training{module}").Trainer = FaultyTrainer
 with initialize_config_dir(str(config_folder().resolve()), version_base="1.3"):
     trainer = tasks.train(compose(CONFIG, overrides=sys.argv[1:]))

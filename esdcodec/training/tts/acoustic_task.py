@@ -1,6 +1,6 @@
 """The training of an `AcousticModel`: its loss, validation and export."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,20 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ...codec import ESDCodec
-from ...dataset.codes_stream import CodesBatch, CodesStream
+from ...dataset.codes_stream import CodesBatch
+from ...dataset.voiced_stream import VoicedStream
 from ...model_tts.acoustic_folder import save_acoustic
 from ..optimizer import Learner
 from ..state import host_copy
-from ..task import Task, Validation, Writer
+from ..task import Writer
+from .task import SpeechTask
 
 
-class AcousticTask(Task):
+class AcousticTask(SpeechTask):
     """Trains an `AcousticModel`; each segment learns one codebook.
 
     Args:
-        networks: sizes and codec.
         codec: whose codes these are.
-        held_out: what is validated on; None: no validation.
     """
 
     data_settings = (
@@ -42,37 +42,27 @@ class AcousticTask(Task):
         learner: Learner,
         networks: Mapping[str, Any],
         codec: ESDCodec,
-        held_out: CodesStream | None = None,
+        held_out: VoicedStream | None = None,
     ) -> None:
-        self.accelerator, self.learner, self.learners = accelerator, learner, [learner]
-        self.sizes, self.held_out = dict(networks), held_out
+        super().__init__(accelerator, learner, networks, held_out)
         self.codec_name, self.fingerprint = codec.name, codec.fingerprint
-        self.exported: dict[str, Tensor] | None = None  # its memory serves the next
-
-    def networks(self) -> dict[str, Any]:
-        return self.sizes
 
     def backward(self, batch: CodesBatch, step: int, position: int) -> dict[str, Tensor]:
         """The mean over the frames of all ranks: how these are shared out changes nothing."""
-        loss, n_right = sums(self.learner.network, batch)
+        loss, n_right = losses(self.learner.network, batch)
         share = self.accelerator.num_processes / batch.n_targets  # gradients are means over the ranks
         self.accelerator.backward(loss * share)
         return {"loss/total": loss.detach() * share, "accuracy": n_right * share}
 
-    @torch.no_grad()
-    def validate(self) -> Validation | None:
-        if self.held_out is None:
-            return None
-        network = self.learner.averaged
-        network.eval()
-        total = torch.zeros(3, device=self.accelerator.device)
-        with self.accelerator.autocast():
-            for batch in self.held_out.once():
-                loss, n_right = sums(network, batch.to(self.accelerator.device))
-                total += torch.stack([loss.float(), n_right.float(), total.new_tensor(float(batch.n_targets))])
-        network.train()
-        loss, n_right, n = self.accelerator.reduce(total, "sum").tolist()
-        return Validation({"loss": loss / n, "accuracy": n_right / n}, score=loss / n)
+    n_sums = 3
+
+    def sums(self, network: Any, batch: CodesBatch) -> Tensor:
+        loss, n_right = losses(network, batch)
+        return torch.stack([loss.float(), n_right.float(), loss.new_full((), batch.n_targets, dtype=torch.float32)])
+
+    def values(self, sums: Sequence[float]) -> dict[str, float]:
+        loss, n_right, n = sums
+        return {"loss": loss / n, "accuracy": n_right / n}
 
     def export_later(self) -> Writer:
         network = self.learner.averaged
@@ -84,7 +74,7 @@ class AcousticTask(Task):
         return write
 
 
-def sums(network: Any, batch: CodesBatch) -> tuple[Tensor, Tensor]:
+def losses(network: Any, batch: CodesBatch) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the codes of each segment's codebook, and how many are the most probable ones."""
     logits = network(batch.codes, batch.codebook, batch.prompt).float()
     targets = batch.codes[torch.arange(len(batch.codes), device=batch.codes.device), batch.codebook]

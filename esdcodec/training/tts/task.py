@@ -1,13 +1,14 @@
-"""The training of a language model on text and semantic codes: its loss, validation and export."""
+"""What the trainings of speech from text have in common, and that of a language model on text and semantic codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ...dataset.text_stream import PackedBatch, TextStream
+from ...dataset.text_stream import PackedBatch
+from ...dataset.voiced_stream import VoicedStream
 from ...model_tts.autoregressive import TokenLosses
 from ...model_tts.text import TextFrontEnd
 from ...model_tts.text_to_codes import SpeechTokens, TextToCodes
@@ -16,13 +17,51 @@ from ..state import host_copy
 from ..task import Task, Validation, Writer
 
 
-class TextToCodesTask(Task):
-    """Trains an `AutoregressiveModel`.
+class SpeechTask(Task):
+    """Trains one network on tokens.
 
     Args:
-        networks: sizes, vocabulary and codec.
+        networks: sizes, and the codec.
         held_out: what is validated on; None: no validation.
     """
+
+    n_sums: int  # that validation adds up
+
+    def __init__(
+        self, accelerator: Accelerator, learner: Learner, networks: Mapping[str, Any], held_out: VoicedStream | None
+    ) -> None:
+        self.accelerator, self.learner, self.learners = accelerator, learner, [learner]
+        self.sizes, self.held_out = dict(networks), held_out
+        self.exported: dict[str, Tensor] | None = None  # its memory serves the next
+
+    def networks(self) -> dict[str, Any]:
+        return self.sizes
+
+    def sums(self, network: Any, batch: Any) -> Tensor:
+        """What validation adds up ``[n_sums]``, of a batch."""
+        raise NotImplementedError
+
+    def values(self, sums: Sequence[float]) -> dict[str, float]:
+        """What validation shows, by these sums; the `loss` decides which checkpoint is the best."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def validate(self) -> Validation | None:
+        if self.held_out is None:
+            return None
+        network, device = self.learner.averaged, self.accelerator.device
+        network.eval()
+        total = torch.zeros(self.n_sums, device=device)
+        with self.accelerator.autocast():
+            for batch in self.held_out.once():
+                total += self.sums(network, batch.to(device))
+        network.train()
+        values = self.values(self.accelerator.reduce(total, "sum").tolist())
+        return Validation(values, score=values["loss"])
+
+
+class TextToCodesTask(SpeechTask):
+    """Trains an `AutoregressiveModel`."""
 
     data_settings = (
         "data.train",
@@ -42,14 +81,10 @@ class TextToCodesTask(Task):
         networks: Mapping[str, Any],
         tokens: SpeechTokens,
         front_end: TextFrontEnd,
-        held_out: TextStream | None = None,
+        held_out: VoicedStream | None = None,
     ) -> None:
-        self.accelerator, self.learner, self.learners = accelerator, learner, [learner]
-        self.sizes, self.tokens, self.front_end, self.held_out = dict(networks), tokens, front_end, held_out
-        self.exported: dict[str, Tensor] | None = None  # its memory serves the next
-
-    def networks(self) -> dict[str, Any]:
-        return self.sizes
+        super().__init__(accelerator, learner, networks, held_out)
+        self.tokens, self.front_end = tokens, front_end
 
     def backward(self, batch: PackedBatch, step: int, position: int) -> dict[str, Tensor]:
         """The mean over the tokens of all ranks: how these are shared out changes nothing."""
@@ -63,21 +98,18 @@ class TextToCodesTask(Task):
             "accuracy": found.n_right * share,
         }
 
-    @torch.no_grad()
-    def validate(self) -> Validation | None:
-        if self.held_out is None:
-            return None
-        network = self.learner.averaged
-        network.eval()
-        sums = torch.zeros(len(TokenLosses._fields), device=self.accelerator.device)
-        with self.accelerator.autocast():
-            for batch in self.held_out.once():
-                found = network(batch.sequences.to(self.accelerator.device))
-                sums += torch.stack([value.float() for value in found])
-        network.train()
-        loss, end, n_tokens, n_ends, n_right = self.accelerator.reduce(sums, "sum").tolist()
-        values = {"loss": loss / n_tokens, "end": end / n_ends, "accuracy": n_right / n_tokens}
-        return Validation(values, score=values["loss"])
+    n_sums = len(TokenLosses._fields)
+
+    def sums(self, network: Any, batch: PackedBatch) -> Tensor:
+        return torch.stack([value.float() for value in network(batch.sequences)])
+
+    def values(self, sums: Sequence[float]) -> dict[str, float]:
+        found = TokenLosses(*sums)  # type: ignore[arg-type]
+        return {
+            "loss": float(found.loss / found.n_tokens),
+            "end": float(found.end / found.n_ends),
+            "accuracy": float(found.n_right / found.n_tokens),
+        }
 
     def export_later(self) -> Writer:
         language_model = self.learner.averaged.language_model

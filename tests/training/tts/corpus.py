@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+
 from tests.token_corpora import spoken_items, write_tokens
 
 SMOKE = "esdcodec_tts_ar_smoke"
@@ -18,3 +21,8 @@ def write_corpus(folder: Path, fingerprint: str) -> Path:
         half = dict(list(items().items())[shard * 6 : shard * 6 + 6])
         write_tokens(folder, f"{shard}", half, fingerprint=fingerprint)
     return folder
+
+
+def weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Of the network, at a checkpoint."""
+    return load_file(folder / f"checkpoint-{step:08d}/model.safetensors")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 pytest.importorskip("transformers")
 
@@ -12,31 +12,12 @@ from esdcodec.model_tts.acoustic_folder import load_acoustic
 from esdcodec.model_tts.acoustic_generation import AcousticSettings, acoustic_codes
 from esdcodec.model_tts.text_to_codes import CodecMismatchError
 from esdcodec.training.settings import ConfigurationError
-from esdcodec.training.tasks import make_trainer
 from esdcodec.weights import WeightsError
 from tests.token_corpora import spoken_items, write_tokens
-from tests.training.runs import composed, finish, on_one_thread, on_two, scalars, start
-from tests.training.tts.corpus import items
+from tests.training.runs import finish, on_two, scalars, start
+from tests.training.tts.corpus import items, weights
 
 SMOKE = "esdcodec_tts_nar_smoke"
-
-
-@pytest.fixture
-def train(model, tokens, tmp_path):
-    """Train in this process; returns the trainer."""
-
-    def trained(*overrides, folder=tmp_path / "run"):
-        base = (f"machine.tokens={tokens}", f"model.codec={model}", f"trainer.output_dir={folder}")
-        with on_one_thread():
-            trainer = make_trainer(composed(SMOKE, *base, *overrides))
-            trainer.train()
-        return trainer
-
-    return trained
-
-
-def weights(folder, step):
-    return load_file(folder / f"checkpoint-{step:08d}/model.safetensors")
 
 
 def test_a_tiny_corpus_is_learnt_and_its_export_repeats_it(train, codec, tmp_path):

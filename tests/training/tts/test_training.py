@@ -16,29 +16,10 @@ from esdcodec.model_tts.text import ByteText
 from esdcodec.model_tts.text_to_codes import CodecMismatchError, TextToCodes
 from esdcodec.training.checkpoint import CheckpointError
 from esdcodec.training.settings import ConfigurationError
-from esdcodec.training.tasks import make_trainer
 from tests.model_tts.tiny import SIZES
 from tests.token_corpora import spoken_items, write_tokens
-from tests.training.runs import composed, on_one_thread, scalars
-from tests.training.tts.corpus import SMOKE, items, write_corpus
-
-
-@pytest.fixture
-def train(model, tokens, tmp_path):
-    """Train in this process; returns the trainer."""
-
-    def trained(*overrides, folder=tmp_path / "run"):
-        base = (f"machine.tokens={tokens}", f"model.codec={model}", f"trainer.output_dir={folder}")
-        with on_one_thread():
-            trainer = make_trainer(composed(SMOKE, *base, *overrides))
-            trainer.train()
-        return trainer
-
-    return trained
-
-
-def weights(folder, step):
-    return load_file(folder / f"checkpoint-{step:08d}/model.safetensors")
+from tests.training.runs import scalars
+from tests.training.tts.corpus import items, weights, write_corpus
 
 
 def same(left, right) -> bool:
