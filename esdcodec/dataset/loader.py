@@ -150,10 +150,10 @@ class Loaders:
         if _any_streams(sources):
             shards = [shard for source in sources for shard in source.shards]
             dataset: Dataset = Stream(shards, self.filters, rank=self.rank, n_ranks=self.n_ranks, **common)
-            return DataLoader(dataset, batch_size=None)
+            return DataLoader(dataset, batch_size=None, generator=torch.Generator())
         segments = Segments(self._corpora(sources), **common)
         positions = range(self.rank * self.batch_size, len(segments), self.n_ranks * self.batch_size)
-        return DataLoader(segments, batch_size=None, sampler=positions)
+        return DataLoader(segments, batch_size=None, sampler=positions, generator=torch.Generator())
 
     def _common(self, segment_length: int) -> dict[str, Any]:
         return {"segment_length": segment_length, "sample_rate": self.sample_rate, "batch_size": self.batch_size}
@@ -253,6 +253,7 @@ class TrainingBatches:
             batch_size=None,
             sampler=sampler,
             num_workers=loaders.num_workers,
+            generator=torch.Generator(),  # else every start, and every validation, would draw from the run's numbers
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=ignore_signals_in_worker,
         )

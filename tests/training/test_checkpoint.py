@@ -230,6 +230,13 @@ class TestBesideTheTraining:
             assert equal(weights(tmp_path / "beside", step), weights(tmp_path / "straight", step))
         assert _status(tmp_path / "beside") == {"status": "finished", "step": 2}
 
+    def test_a_run_that_goes_on_writes_the_bytes_of_one_that_did_not_end(self, shards, tmp_path):
+        train(*in_process(shards, tmp_path / "straight", 2))
+        for steps in (1, 2):
+            train(*in_process(shards, tmp_path / "in two", steps), "trainer.validate_every=2")
+        straight, in_two = (_state(tmp_path / name, 2)["files"] for name in ("straight", "in two"))
+        assert in_two == straight  # sizes and checksums: random numbers too
+
     def test_an_error_waits_for_the_checkpoint(self, shards, tmp_path, after_step_2, monkeypatch):
         after_step_2()
         monkeypatch.setattr(Trainer, "_log", lambda trainer: 1 // (2 - trainer.run.progress.step))

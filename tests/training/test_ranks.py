@@ -37,14 +37,13 @@ class TestTwoRanks:
     def test_one_process_goes_on_from_where_two_were(self, run):
         _, base = run
         trainer = train(*base, "trainer.max_steps=3")
-        assert trainer.run.progress.position == ((2 + 2) * 2 + 1) * 2
+        assert trainer.run.progress.position == (2 * 2 + 2 + 1) * 2  # two batches are for the codebooks
 
     def test_the_configuration_wins_on_all_ranks(self, run):
         folder, base = run
         rates = [f"trainer.generator.{name}=3e-4" for name in ("lr", "final_lr")]
         output = on_two(*base, "trainer.max_steps=3", "trainer.generator.warmup_steps=0", *rates)
         assert output.count("both ranks hold the same, 0 steps skipped") == 2
-        assert output.count("trainer.generator.lr=0.0003 (it was 0.001)") == 1
         saved = torch.load(folder / "checkpoint-00000003/optimizer.bin", weights_only=False)
         assert saved["param_groups"][0]["lr"] == 3e-4
 
