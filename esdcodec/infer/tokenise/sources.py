@@ -12,7 +12,7 @@ from typing import Any
 from ...audio import FolderContent, audio_files
 from ...dataset import tar_stream
 from ...dataset.members import AUDIO
-from ...dataset.metadata import DAMAGED
+from ...dataset.metadata import LARGEST, MetadataError, parse_fields
 from ...dataset.shards import ARCHIVES, REMOTE, free_key, list_shards
 from .item import SpeechItem, item_key, metadata_problem, unusable
 from .tables import TABLES, items_of_table
@@ -126,14 +126,27 @@ def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[SpeechItem]:
         beside = file.with_suffix(".json")
         try:
             if beside.is_file():
-                metadata = _metadata(beside.read_bytes())
+                metadata = parse_fields(_content(beside))
             beside = file.with_suffix(".txt")
             if beside.is_file() and "text" not in metadata:
-                metadata["text"] = beside.read_text(encoding="utf-8").strip()
+                metadata["text"] = _content(beside).decode("utf-8").strip()
         except (OSError, ValueError) as error:
             yield unusable(key, f"{beside.suffix[1:]} file is damaged: {error}")
             continue
         yield SpeechItem(key, file, metadata)
+
+
+def _content(file: Path) -> bytes:
+    """The bytes of a file beside a recording.
+
+    Raises:
+        ValueError: they are more than `LARGEST`.
+    """
+    with open(file, "rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"larger than {LARGEST >> 20} MiB")
+    return content
 
 
 def utterances_of(unit: Unit) -> Iterator[SpeechItem]:
@@ -158,27 +171,12 @@ def _of_shard(shard: str) -> Iterator[SpeechItem]:
                 yield unusable(key, "no audio member")
                 continue
             try:
-                metadata = _metadata(sample.get("json", b"{}"))
-            except ValueError:
-                yield unusable(key, DAMAGED)
+                metadata = parse_fields(sample.get("json", b"{}"))
+            except MetadataError as error:
+                yield unusable(key, str(error))
                 continue
             yield SpeechItem(key, content, metadata)
     except tar_stream.ShardBroken as error:
         if shard.startswith(REMOTE) or not Path(shard).is_file():
             raise
         yield unusable("", f"shard cannot be read to its end: {error}")
-
-
-def _metadata(content: bytes) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        metadata = json.loads(content)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(metadata, dict):
-        raise ValueError("no object")
-    return metadata

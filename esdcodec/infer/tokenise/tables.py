@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, AnyStr
 
+from ...dataset.metadata import LARGEST
 from ...dataset.token_shards import pyarrow_parquet
 from .item import SpeechItem, item_key, unusable
 
@@ -90,8 +91,11 @@ def _rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
 
 def _json_rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
     with open(table, "rb") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_beginnings(lines), 1):
             if not line.strip():
+                continue
+            if len(line) > LARGEST:
+                yield number, RowError(f"row is longer than {LARGEST >> 20} MiB")
                 continue
             try:
                 row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -101,10 +105,19 @@ def _json_rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
             yield number, row if isinstance(row, dict) else RowError("row is no JSON object")
 
 
+def _beginnings(stream: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Its lines; of one that is longer than `LARGEST`, one character more than that."""
+    while line := stream.readline(LARGEST + 1):
+        rest = line
+        while rest and rest[-1:] not in ("\n", "\r", b"\n"):
+            rest = stream.readline(LARGEST)
+        yield line
+
+
 def _csv_rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
     with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         # strict, as a quote that is not closed would silently take in the rows behind it
-        reader = csv.reader(stream, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
+        reader = csv.reader(_beginnings(stream), delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
         header: list[str] = []
         while True:
             try:
