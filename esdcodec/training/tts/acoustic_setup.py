@@ -3,21 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ...codec import ESDCodec, load
 from ...dataset.codes_stream import CodesStream
-from ...dataset.voiced_stream import VoicedBatches
 from ...model_tts.acoustic import AcousticModel
 from ...model_tts.acoustic_folder import load_acoustic
-from ..optimizer import Learner
-from ..run import Run
-from ..settings import ConfigurationError, check_arguments, parse
-from ..setup import make_accelerator
+from ..settings import ConfigurationError, parse
+from ..setup import make_accelerator, without_weights
 from ..trainer import Trainer
 from .acoustic_task import AcousticTask
-from .corpora import count_skipped, read_corpora
+from .corpora import read_corpora
+from .parts import make_learner, trainer_on_tokens
 from .settings import AcousticTrainingSettings
 
 
@@ -54,24 +51,14 @@ def make_trainer(config: DictConfig) -> Trainer:
     }
     network = make_network(network_config, trainer.init, codec)
     network.checkpointed = trainer.gradient_checkpointing
-    learner = Learner.make(accelerator, "acoustic_model", network, trainer.optimizer)
-    if trainer.ema_decay is not None:
-        learner.keep_average(accelerator, trainer.ema_decay)
+    learner = make_learner(accelerator, "acoustic_model", network, trainer)
     identity = {
         "network": network.config,
         "codec_fingerprint": codec.fingerprint.hex(),
         "ema": trainer.ema_decay is not None,
     }
-    return Trainer(
-        trainer,
-        Run(trainer, accelerator, values),
-        AcousticTask(accelerator, learner, identity, codec, streams.get("validation")),
-        VoicedBatches(streams["train"], data.num_workers),
-        batch_size=None,
-        skip_counts=count_skipped(corpora["train"], streams["train"].epoch_size, data, accelerator),
-        max_broken_share=data.max_broken_share,
-        data_digest=corpora["train"].digest(),
-    )
+    task = AcousticTask(accelerator, learner, identity, codec, streams.get("validation"))
+    return trainer_on_tokens(trainer, data, values, accelerator, task, corpora["train"], streams["train"])
 
 
 def check(values: Mapping[str, Any]) -> AcousticTrainingSettings:
@@ -82,12 +69,7 @@ def check(values: Mapping[str, Any]) -> AcousticTrainingSettings:
     """
     settings = parse(AcousticTrainingSettings, values)
     arguments = {**settings.model.network, "codebook_sizes": [2] * settings.model.n_quantizers}
-    check_arguments(AcousticModel, arguments, "model.network")
-    try:
-        with torch.device("meta"):
-            AcousticModel(**arguments)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ConfigurationError(f"model.network: {error}") from error
+    without_weights(AcousticModel, arguments, "model.network")
     return settings
 
 

@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from ...codec import ESDCodec, load
 from ...dataset.text_stream import TextStream
 from ...dataset.transcripts import Transcripts
-from ...dataset.voiced_stream import VoicedBatches
 from ...model_tts.autoregressive import (
     AutoregressiveModel,
     from_text_model,
@@ -21,12 +20,11 @@ from ...model_tts.autoregressive import (
 from ...model_tts.sequence import SpeechVocabulary
 from ...model_tts.text import TextFrontEnd, make_text
 from ...model_tts.text_to_codes import SpeechTokens, TextToCodes, exported_tokens
-from ..optimizer import Learner
-from ..run import Run
 from ..settings import ConfigurationError, parse
 from ..setup import make_accelerator
 from ..trainer import Trainer
-from .corpora import count_skipped, read_corpora
+from .corpora import read_corpora
+from .parts import make_learner, trainer_on_tokens
 from .settings import SpeechTrainerSettings, TextModelSettings, TextSettings, TextTrainingSettings
 from .task import TextToCodesTask
 
@@ -60,9 +58,7 @@ def make_trainer(config: DictConfig) -> Trainer:
     )
     tokens = describe_tokens(codec, front_end, corpora["train"])
     network = make_network(model, trainer, codec, tokens)
-    learner = Learner.make(accelerator, "language_model", network, trainer.optimizer)
-    if trainer.ema_decay is not None:
-        learner.keep_average(accelerator, trainer.ema_decay)
+    learner = make_learner(accelerator, "language_model", network, trainer)
     sizes = {
         "language_model": {name: getattr(network.language_model.config, name) for name in SIZES},
         "text": model.text.config,
@@ -71,16 +67,7 @@ def make_trainer(config: DictConfig) -> Trainer:
     }
     streams = {name: make_stream(corpus, name, tokens, settings, accelerator) for name, corpus in corpora.items()}
     task = TextToCodesTask(accelerator, learner, sizes, tokens, front_end, streams.get("validation"))
-    return Trainer(
-        trainer,
-        Run(trainer, accelerator, values),
-        task,
-        VoicedBatches(streams["train"], data.num_workers),
-        batch_size=None,
-        skip_counts=count_skipped(corpora["train"], streams["train"].epoch_size, data, accelerator),
-        max_broken_share=data.max_broken_share,
-        data_digest=corpora["train"].digest(),
-    )
+    return trainer_on_tokens(trainer, data, values, accelerator, task, corpora["train"], streams["train"])
 
 
 def check(values: Mapping[str, Any]) -> TextTrainingSettings:

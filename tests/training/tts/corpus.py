@@ -1,5 +1,6 @@
 """What the tests of this folder train on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,3 +27,11 @@ def write_corpus(folder: Path, fingerprint: str) -> Path:
 def weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
     """Of the network, at a checkpoint."""
     return load_file(folder / f"checkpoint-{step:08d}/model.safetensors")
+
+
+def assert_gradient_checkpoints_change_nothing(train: Callable[..., object], folder: Path) -> None:
+    for name, value in (("with", "true"), ("without", "false")):
+        train(f"trainer.gradient_checkpointing={value}", folder=folder / name)
+    left, right = (weights(folder / name, 2) for name in ("with", "without"))
+    for name in left:
+        torch.testing.assert_close(left[name], right[name])

@@ -15,7 +15,7 @@ from esdcodec.training.settings import ConfigurationError
 from esdcodec.weights import WeightsError
 from tests.token_corpora import spoken_items, write_tokens
 from tests.training.runs import finish, on_two, scalars, start
-from tests.training.tts.corpus import items, weights
+from tests.training.tts.corpus import assert_gradient_checkpoints_change_nothing, items, weights
 
 SMOKE = "esdcodec_tts_nar_smoke"
 
@@ -47,11 +47,7 @@ def test_a_run_that_goes_on_ends_where_it_would_have_ended(train, tmp_path):
 
 
 def test_gradient_checkpoints_change_nothing(train, tmp_path):
-    for name, value in (("with", "true"), ("without", "false")):
-        train(f"trainer.gradient_checkpointing={value}", folder=tmp_path / name)
-    left, right = (weights(tmp_path / name, 2) for name in ("with", "without"))
-    for name in left:
-        torch.testing.assert_close(left[name], right[name])
+    assert_gradient_checkpoints_change_nothing(train, tmp_path)
 
 
 def test_codes_of_another_codec_are_refused(train, codec, tmp_path):

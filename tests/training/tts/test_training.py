@@ -19,7 +19,7 @@ from esdcodec.training.settings import ConfigurationError
 from tests.model_tts.tiny import SIZES
 from tests.token_corpora import spoken_items, write_tokens
 from tests.training.runs import scalars
-from tests.training.tts.corpus import items, weights, write_corpus
+from tests.training.tts.corpus import assert_gradient_checkpoints_change_nothing, items, weights, write_corpus
 
 
 def same(left, right) -> bool:
@@ -85,11 +85,7 @@ def test_other_ways_to_train_learn_as_well(train, tmp_path, setting):
 
 
 def test_gradient_checkpoints_change_nothing(train, tmp_path):
-    for name, value in (("with", "true"), ("without", "false")):
-        train(f"trainer.gradient_checkpointing={value}", folder=tmp_path / name)
-    left, right = (weights(tmp_path / name, 2) for name in ("with", "without"))
-    for name in left:
-        torch.testing.assert_close(left[name], right[name])
+    assert_gradient_checkpoints_change_nothing(train, tmp_path)
 
 
 def test_other_utterances_are_other_data(train, codec, tmp_path):
