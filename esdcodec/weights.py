@@ -100,9 +100,9 @@ def _locate(source: str | Path, revision: str | None) -> tuple[Path | None, Path
         return _on_hub(name, revision)
     if advice := bundled.how_to_get(name):
         raise ModelNotFoundError(advice)
+    known = ", ".join([*bundled.NEWEST, *PUBLISHED])
     raise ModelNotFoundError(
-        f"{name!r} is no model: give a name ({', '.join([*BUNDLED, *PUBLISHED])}), an existing folder or file, or a "
-        "Hub id like 'owner/name'"
+        f"{name!r} is no model: give a name ({known}), an existing folder or file, or a Hub id like 'owner/name'"
     )
 
 

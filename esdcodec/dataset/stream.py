@@ -88,7 +88,8 @@ class Stream(IterableDataset):
             if empty == MAX_EMPTY_EPOCHS:
                 raise ValueError(
                     f"{empty} epochs in a row gave no segment: no utterance in {len(self.shards)} shards is readable "
-                    f"and passes data.filters (the last one skipped: {self.skipped[-1:]})"
+                    f"and passes data.filters where reader {reader + 1} of {n_readers} reads (the last one skipped: "
+                    f"{self.skipped[-1:]})"
                 )
 
     def _epoch(self, epoch: int, reader: int, n_readers: int, rng: random.Random) -> Iterator[Segment]:

@@ -30,7 +30,10 @@ def same_arguments(monkeypatch):
         (["machine.shards=/nothing.list"], "no shard at /nothing.list"),
         (["data.train=[{shards: /nothing.list, weight: 1}]"], "no shard at /nothing.list"),
         (["--config-name=nothing"], "Known are esdcodec_finetune, "),
-        (["data=nothing"], "Could not find 'data/nothing' Available options in 'data': debian_speech emilia"),
+        (
+            ["data=nothing"],
+            "Could not find 'data/nothing' Available options in 'data': codes debian_speech emilia tokens",
+        ),
         (["trainer.nothing=1"], "Could not override 'trainer.nothing'"),
         (["trainer.freeze=[a"], "[a"),
         (["trainer.init=???"], "trainer.init has no value: give it one, trainer.init=VALUE"),

@@ -48,8 +48,8 @@ class TestTwoRanks:
         assert saved["param_groups"][0]["lr"] == 3e-4
 
     def test_streamed_shards_that_are_gone_stop_both(self, shards, tmp_path):
-        there = min(shards.parent.glob("*.tar"))
-        streams = ",".join(f'"pipe:cat {shard}"' for shard in (there, *(f"{there}.{i}" for i in range(3))))
+        there = sorted(shards.parent.glob("*.tar"))[:2]
+        streams = ",".join(f'"pipe:cat {shard}"' for shard in (*there, *(f"{there[0]}.{i}" for i in range(6))))
         options = (*in_process(shards, tmp_path, 40), f"data.train=[{streams}]", "data.validation=null")
         output = on_two(*options, "data.shuffle_buffer=2", "trainer.log_every=1", ok=False, FAULT="no retries")
         assert "shards could not be" in output

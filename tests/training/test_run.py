@@ -319,7 +319,7 @@ class TestBetweenSteps:
         monkeypatch.setattr(TrainingBatches, "batches", slowly)
         train(*in_process(shards, tmp_path, 2), "data.validation=null")
         (told,) = {r.getMessage().split(":")[0] for r in caplog.records if "Raise data.num_workers" in r.getMessage()}
-        assert told == "data starvation"
+        assert told.removeprefix("[RANK 0] ") == "data starvation"  # newer versions of Accelerate write the rank
 
     def test_weights_and_biases_know_one_run_over_restarts(self, shards, tmp_path, monkeypatch):
         started = []
