@@ -24,7 +24,8 @@ from esdcodec.evaluation.summary import Estimate, FileScores, SystemSummary, fil
 from esdcodec.evaluation.systems import PEERS
 
 SETS = ("unseen", "real", "quiet", "telephone", "known")
-METRICS = ("stoi", "pesq_wb", "distillmos", "speaker", "wer")
+METRICS = ("stoi", "pesq", "distillmos", "speaker", "words")
+SHOWN = ("nominal", "stoi", "pesq_wb", "distillmos", "speaker", "wer")
 BESIDE = ("codec2-700c", "codec2-1300", "opus-6k-cbr")
 SEXES = {"m": "men", "f": "women"}
 WORST_BY = "distillmos"
@@ -76,7 +77,7 @@ def _grouped(scores: Iterable[FileScores], by: Callable[[FileScores], str]) -> d
 
 
 def _line(system: str, who: str, summary: SystemSummary) -> list[str]:
-    return [system, who, *(_cell(name, summary) for name in ("nominal", *METRICS))]
+    return [system, who, *(_cell(name, summary) for name in SHOWN)]
 
 
 def _cell(name: str, summary: Mapping[str, Estimate | float]) -> str:
@@ -87,7 +88,7 @@ def _cell(name: str, summary: Mapping[str, Estimate | float]) -> str:
 
 
 def markdown(name: str, lines: Sequence[Sequence[str]]) -> str:
-    heading = ["system", "voices", *(COLUMNS[column].heading for column in ("nominal", *METRICS))]
+    heading = ["system", "voices", *(COLUMNS[column].heading for column in SHOWN)]
     rows = [heading, ["---"] * len(heading), *lines]
     return "\n".join([f"## {name}", "", *("| " + " | ".join(row) + " |" for row in rows), ""])
 

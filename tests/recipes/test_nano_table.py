@@ -7,7 +7,10 @@ import pytest
 
 from esdcodec.audio import write
 from esdcodec.evaluation.evaluate import Coding
+from esdcodec.evaluation.metrics import METRICS
+from esdcodec.evaluation.report import COLUMNS
 from esdcodec.evaluation.summary import FileScores
+from esdcodec.evaluation.systems import PEERS
 from tests.conftest import speech
 
 RECIPE = Path(__file__).parents[2] / "recipes/nano"
@@ -39,6 +42,12 @@ def test_men_women_and_the_worst_voice_have_a_line_each(table):
         ("women", "0.850", "4.25"),
         ("am_low, 1.42 below the mean of voices", "0.300", "1.50"),
     ]
+
+
+def test_what_is_scored_and_shown_exists(table):
+    assert set(table.METRICS) <= METRICS.keys()
+    assert set(table.SHOWN) <= COLUMNS.keys()
+    assert set(table.BESIDE) <= PEERS.keys()
 
 
 def test_a_voice_is_the_first_two_words_of_a_name(table):
