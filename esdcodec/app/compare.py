@@ -11,6 +11,7 @@ import numpy as np
 from ..audio import Waveform, opened
 from ..bitstream import Codes, Reader, transcode
 from ..codec import ESDCodec
+from ..evaluation.plot import subband_signal
 from ..infer.files import decode_file, encode_file
 
 
@@ -22,6 +23,7 @@ class Version:
     bitrate: float  # bit/s of the codes
     n_bytes: int  # of the .esd file: with header and checksums
     audio: Waveform  # [T], as long as the recording and at its rate
+    subband: Waveform  # [T], what guided the decoder, at the rate of the comparison's subbands
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Comparison:
 
     original: Waveform  # [T], its channels averaged
     sample_rate: int  # Hz
+    subband_sample_rate: int  # Hz
     codes: Codes  # [n, L] of the largest version
     versions: tuple[Version, ...]  # by number of codebooks
     problems: tuple[str, ...]  # what is missing or damaged in the file
@@ -52,11 +55,13 @@ def compare(codec: ESDCodec, file: str | Path, numbers: Sequence[int], max_secon
     numbers = sorted(set(numbers))
     coded = io.BytesIO()
     result = encode_file(codec, file, coded, numbers[-1])
+    codes = Reader(coded).read()
     return Comparison(
         original,
         rate,
-        Reader(coded).read(),
-        tuple(_version(codec, Reader(coded), n) for n in numbers),
+        codec.subband_sample_rate,
+        codes,
+        tuple(_version(codec, Reader(coded), codes, n) for n in numbers),
         tuple(result.problems),
     )
 
@@ -73,7 +78,7 @@ def _read(file: str | Path, max_seconds: float) -> tuple[Waveform, int]:
     return np.concatenate(parts), rate
 
 
-def _version(codec: ESDCodec, reader: Reader, n_quantizers: int) -> Version:
+def _version(codec: ESDCodec, reader: Reader, codes: Codes, n_quantizers: int) -> Version:
     file = io.BytesIO()
     parts: list[Waveform] = []
 
@@ -84,4 +89,10 @@ def _version(codec: ESDCodec, reader: Reader, n_quantizers: int) -> Version:
     n_bytes = transcode(reader, file, n_quantizers)
     file.seek(0)
     decode_file(codec, file, collected)
-    return Version(n_quantizers, codec.bitrate(n_quantizers), n_bytes, np.concatenate(parts))
+    return Version(
+        n_quantizers,
+        codec.bitrate(n_quantizers),
+        n_bytes,
+        np.concatenate(parts),
+        subband_signal(codec, codes[:n_quantizers], reader.header.gain_db),
+    )

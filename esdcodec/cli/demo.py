@@ -25,7 +25,8 @@ def add_parser(commands: "Commands[Command]") -> None:
 
 def start(args: argparse.Namespace) -> int:
     try:
-        from ..app.page import DemoSettings, make_page, serve_page
+        from ..app.page import make_page, serve_page
+        from ..app.settings import DemoSettings
     except ModuleNotFoundError as error:
         raise UsageError(f'the page needs {error.name}: `pip install "esdcodec[demo]"`') from error
     settings = DemoSettings(args.host, args.port, args.max_seconds, args.max_megabytes, args.queue)

@@ -121,18 +121,13 @@ def draw(
     format: str,
 ) -> None:
     """Draw both signals ``[T]`` at the codec's rate and the codes ``[n, L]``; only the subband is computed for that."""
-    import torch
+    from ..evaluation.plot import plot, subband_signal  # matplotlib is needed for nothing else
 
-    from ..evaluation.plot import plot  # matplotlib is needed for nothing else
-
-    with torch.inference_mode():
-        latent = codec.dequantize(torch.from_numpy(codes)[None].to(codec.device))
-        subband = (codec.condition(latent)[0][0, 0].float() / 10 ** (gain_db / 20)).cpu().numpy()
     plot(
         picture,
         original,
         decoded[: len(original)],
-        subband,
+        subband_signal(codec, codes, gain_db),
         codes,
         codec.codebook_sizes,
         codec.sample_rate,

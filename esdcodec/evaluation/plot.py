@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ..audio import Waveform
+from ..bitstream import Codes
+from ..codec import ESDCodec
 from ..model_codec.spectral import centred_magnitude
 
 WINDOW, HOP = 1024, 256  # samples
 RANGE_DB = 80
+Side = Literal["left", "center", "right"]
 
 
 def decibels(waveform: Waveform) -> np.ndarray:
@@ -25,9 +28,10 @@ def decibels(waveform: Waveform) -> np.ndarray:
     return 20 * np.log10(np.maximum(magnitude / max(magnitude.max(), 1e-9), 10 ** (-RANGE_DB / 20)))
 
 
-def _show(axes: Axes, waveform: Waveform, sample_rate: int, title: str) -> AxesImage:
+def _show(axes: Axes, waveform: Waveform, sample_rate: int, title: str, side: Side = "center") -> AxesImage:
     """Draw the spectrogram of ``[T]``."""
-    axes.set(title=title, ylabel="kHz")
+    axes.set_title(title, loc=side)
+    axes.set_ylabel("kHz")
     return axes.imshow(
         decibels(waveform),
         origin="lower",
@@ -62,13 +66,33 @@ def spectrogram_image(waveform: Waveform, sample_rate: int, title: str) -> np.nd
 
 def codes_image(codes: np.ndarray, sizes: tuple[int, ...], seconds: float) -> np.ndarray:
     """A picture ``[height, width, 3]`` (uint8) of codes ``[n, L]`` of codebooks of these sizes."""
-    return _image((8, 1.2 + 0.2 * len(codes)), lambda axes: _show_codes(axes, codes, sizes, seconds))
+    return _image((6, 1.2 + 0.2 * len(codes)), lambda axes: _show_codes(axes, codes, sizes, seconds))
+
+
+def panels_image(*panels: tuple[Waveform, int, str]) -> np.ndarray:
+    """A picture ``[height, width, 3]`` (uint8) of signals ``[T]``, each with its rate and title, below each other."""
+    figure = Figure(figsize=(5, 0.7 + 1.7 * len(panels)), layout="constrained", dpi=150)
+    for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels):
+        _show(axes, *panel, "left")  # the page has buttons on the right
+    return _drawn(figure)
+
+
+def subband_signal(codec: ESDCodec, codes: Codes, gain_db: float) -> Waveform:
+    """What the condition network makes of codes ``[n, L]``: ``[T]`` at `codec.subband_sample_rate`."""
+    with torch.inference_mode():
+        latent = codec.dequantize(torch.from_numpy(codes)[None].to(codec.device))
+        subband: Waveform = (codec.condition(latent)[0][0, 0].float() / 10 ** (gain_db / 20)).cpu().numpy()
+    return subband
 
 
 def _image(size: tuple[float, float], show: Callable[[Axes], AxesImage]) -> np.ndarray:
     figure = Figure(figsize=size, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     show(figure.subplots())
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -13,7 +13,8 @@ from tests.conftest import write_speech
 
 gradio_client = pytest.importorskip("gradio_client")
 
-from esdcodec.app.page import DemoSettings, make_page, serve_page  # noqa: E402
+from esdcodec.app.page import make_page, serve_page  # noqa: E402
+from esdcodec.app.settings import DemoSettings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
