@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
+    from . import tts
     from .audio import AudioFileError
     from .bitstream import BitstreamError
     from .codec import ESDCodec, load
     from .errors import ESDCodecError
     from .infer.compat import Inference, get_model
+    from .infer.tts import load_tts
     from .loudness import gain_for
     from .weights import ModelNotFoundError, WeightsError
 
@@ -33,6 +35,8 @@ __all__ = [
     "gain_for",
     "get_model",
     "load",
+    "load_tts",
+    "tts",
 ]
 
 _HOME = {
@@ -46,5 +50,7 @@ _HOME = {
     "BitstreamError": ".bitstream",
     "ModelNotFoundError": ".weights",
     "WeightsError": ".weights",
+    "load_tts": ".infer.tts.load",
+    "tts": ".tts",
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

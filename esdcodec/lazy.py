@@ -10,13 +10,15 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
     """The functions `__getattr__` and `__dir__` of a package.
 
     Args:
-        homes: for each name the module that has it, relative to the package, such as `.codec`.
+        homes: for each name the module that has it, relative to the package, such as `.codec`; of a module that is a
+            public name itself, its own.
     """
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name], package), name)
+        module = import_module(homes[name], package)
+        return module if homes[name] == f".{name}" else getattr(module, name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

@@ -46,12 +46,16 @@ FORMATS = {
 }
 
 
-def sink_into(target: BinaryIO, format: str) -> MakeSink:
-    """Into a file or a pipe, in one of `FORMATS`."""
+def sink_into(target: BinaryIO, format: str, comment: str | None = None) -> MakeSink:
+    """Into a file or a pipe, in one of `FORMATS`.
+
+    Args:
+        comment: goes into the file's metadata.
+    """
     if format == "wav":
-        return lambda rate, n_samples: _wav(target, rate, n_samples)
+        return lambda rate, n_samples: _wav(target, rate, n_samples, comment)
     whole = can_seek(target) and target.tell() == 0
-    return lambda rate, n_samples: (_soundfile if whole else _spooled_soundfile)(target, FORMATS[format], rate)
+    return lambda rate, n_samples: (_soundfile if whole else _spooled_soundfile)(target, FORMATS[format], rate, comment)
 
 
 def _pcm16(waveform: Waveform) -> NDArray[np.int16]:
@@ -65,7 +69,7 @@ _DS64 = 28  # bytes of the chunk in which RF64 has its sizes (EBU Tech 3306)
 
 
 @contextmanager
-def _wav(target: BinaryIO, rate: int, n_samples: int | None) -> Iterator[Write]:
+def _wav(target: BinaryIO, rate: int, n_samples: int | None, comment: str | None) -> Iterator[Write]:
     """16-bit wav, or RF64 from 4 GB on. A length that is not known is written at the end, if `target` can seek."""
     correct = n_samples is None and can_seek(target)
     start = target.tell() if correct else 0
@@ -76,24 +80,24 @@ def _wav(target: BinaryIO, rate: int, n_samples: int | None) -> Iterator[Write]:
         target.write(_pcm16(waveform).tobytes())
         written += len(waveform)
 
-    target.write(_wav_header(rate, n_samples, reserve=correct))
+    target.write(_wav_header(rate, n_samples, comment, reserve=correct))
     yield write
     if correct:
         end = target.tell()
         target.seek(start)
-        target.write(_wav_header(rate, written, reserve=True))
+        target.write(_wav_header(rate, written, comment, reserve=True))
         target.seek(end)
     target.flush()
 
 
-def _wav_header(rate: int, n_samples: int | None, *, reserve: bool) -> bytes:
+def _wav_header(rate: int, n_samples: int | None, comment: str | None = None, *, reserve: bool) -> bytes:
     """
     Args:
         reserve: keep room for the sizes of RF64, so that all lengths have a header of the same size.
     """
     data = LARGEST if n_samples is None else 2 * n_samples
     junk = struct.pack(f"<4sI{_DS64}x", b"JUNK", _DS64) if reserve else b""
-    format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16) + _wav_comment(comment)
     riff = 4 + len(junk) + len(format) + 8 + data
     if n_samples is None or riff <= LARGEST:
         head = struct.pack("<4sI4s", b"RIFF", min(LARGEST, riff), b"WAVE") + junk
@@ -104,16 +108,25 @@ def _wav_header(rate: int, n_samples: int | None, *, reserve: bool) -> bytes:
     return head + sizes + format + struct.pack("<4sI", b"data", LARGEST)
 
 
+def _wav_comment(comment: str | None) -> bytes:
+    """A chunk of metadata, before the samples, whose number may not be known."""
+    if comment is None:
+        return b""
+    text = comment.encode() + b"\0"
+    text += b"\0" * (len(text) % 2)
+    return struct.pack("<4sI4s4sI", b"LIST", 12 + len(text), b"INFO", b"ICMT", len(text)) + text
+
+
 # ---- what libsndfile writes ------------------------------------------------------------------------------------------
 
 PIECE = 2**16  # samples that go to an encoder at once: Vorbis puts them on the stack
 
 
 @contextmanager
-def _spooled_soundfile(target: BinaryIO, format: Format, rate: int) -> Iterator[Write]:
+def _spooled_soundfile(target: BinaryIO, format: Format, rate: int, comment: str | None) -> Iterator[Write]:
     """Into a pipe, which gets it when it is complete: libsndfile completes its headers at the end."""
     with tempfile.TemporaryFile() as file:
-        with _soundfile(file, format, rate) as write:
+        with _soundfile(file, format, rate, comment) as write:
             yield write
         file.seek(0)
         shutil.copyfileobj(file, target)
@@ -121,12 +134,15 @@ def _spooled_soundfile(target: BinaryIO, format: Format, rate: int) -> Iterator[
 
 
 @contextmanager
-def _soundfile(target: BinaryIO, format: Format, rate: int) -> Iterator[Write]:
+def _soundfile(target: BinaryIO, format: Format, rate: int, comment: str | None) -> Iterator[Write]:
     watched = _Watched(target)
     sound: soundfile.SoundFile = watched.call(
         lambda: soundfile.SoundFile(watched, "w", rate, 1, format.subtype, format=format.container),
         f"{rate} Hz {format.container} cannot be written; another --sample-rate may do",
     )
+
+    if comment is not None:
+        watched.call(partial(setattr, sound, "comment", comment), f"{format.container} cannot be written")
 
     def write(waveform: Waveform) -> None:
         samples = _pcm16(waveform)

@@ -1,6 +1,6 @@
 """Codes after text, one at a time, for a batch of texts of any lengths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Literal
@@ -11,13 +11,15 @@ from torch import Tensor
 from .decoding import Chooser, DecodingSettings, repeats
 from .sequence import SpeechVocabulary
 
+Stop = Literal["end", "length", "loop"]
+
 
 @dataclass(frozen=True)
 class GeneratedCodes:
     """What was generated after a text."""
 
     codes: Tensor  # [L] int64
-    stop: Literal["end", "length", "loop"]  # the model's own end; none came; it repeated itself, which is cut off
+    stop: Stop  # the model's own end; none came; it repeated itself, which is cut off
 
 
 @dataclass
@@ -25,7 +27,7 @@ class _Item:
     chooser: Chooser
     most: int
     codes: list[int] = field(default_factory=list)
-    stop: Literal["end", "length", "loop"] | None = None
+    stop: Stop | None = None
 
     def add(self, choice: int, end: int) -> None:
         settings = self.chooser.settings
@@ -76,6 +78,45 @@ def generate(
     finally:
         model.train(was_training)
     return [item.result() for item in items]
+
+
+class CodeStream(Iterator[int]):
+    """Codes after one text, as they are chosen: those that `generate` gives.
+
+    Where it stops by "loop", the codes that repeat themselves have been given.
+
+    Args:
+        model, vocabulary, settings: as `generate` takes them, the model in evaluation mode.
+        given, expected: of one text.
+
+    Raises:
+        ValueError: what is given is too long for the model.
+    """
+
+    def __init__(
+        self, model: Any, vocabulary: SpeechVocabulary, given: Tensor, expected: float, settings: DecodingSettings
+    ) -> None:
+        self._item = _Item(Chooser(settings, expected), settings.limits(expected)[1])
+        _check_lengths(model, [given], [self._item])
+        self._end = vocabulary.codebook_size
+        self._logits = self._steps(model, vocabulary, given)
+
+    @torch.no_grad()
+    def _steps(self, model: Any, vocabulary: SpeechVocabulary, given: Tensor) -> Generator[Tensor, None, None]:
+        yield from _steps(model, vocabulary, [given], [self._item], True)
+
+    def __next__(self) -> int:
+        item = self._item
+        if item.stop is None:
+            item.add(item.chooser(next(self._logits)[0], item.codes), end=self._end)
+            if item.stop != "end":
+                return item.codes[-1]
+        raise StopIteration
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why it stopped; None: it has not."""
+        return self._item.stop
 
 
 def _check_lengths(model: Any, given: Sequence[Tensor], items: Sequence[_Item]) -> None:

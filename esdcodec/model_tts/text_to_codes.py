@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ESDCodecError
 from .decoding import DecodingSettings
-from .generate import GeneratedCodes, generate
+from .generate import CodeStream, GeneratedCodes, generate
 from .sequence import SPECIAL, SpeechVocabulary, SpokenText
 from .text import TextFrontEnd, make_text
 
@@ -85,6 +86,20 @@ def exported_tokens(folder: str | Path) -> SpeechTokens | None:
     return SpeechTokens(**values)
 
 
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Where `transformers` shows some for what takes a moment."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 class TextToCodes:
     """A trained language model with its text front end and its vocabulary.
 
@@ -119,7 +134,8 @@ class TextToCodes:
         check_fingerprint(
             tokens.fingerprint, fingerprint.hex(), str(folder), f"Load the codec {tokens.codec}, or train on its codes"
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder))
+        with _no_progress_bars():
+            model: Any = AutoModelForCausalLM.from_pretrained(str(folder))
         model = model.to(device=device, dtype=dtype).eval()
         config = dict(tokens.text)
         if config["kind"] == "tokenizer":  # the export holds it, with the codes added
@@ -211,3 +227,11 @@ class TextToCodes:
         expected = [self.expected_codes(text, voice) for text, voice in zip(ids, each)]
         settings = settings or DecodingSettings()
         return generate(self.language_model, self.vocabulary, given, expected, settings, use_cache=use_cache)
+
+    def stream(
+        self, text: str, voice: SpokenText | None = None, settings: DecodingSettings | None = None
+    ) -> CodeStream:
+        """The codes of one text as they are chosen; arguments and errors as of a call."""
+        ids = self.front_end.ids(text)
+        given, expected = self.vocabulary.given(ids, voice), self.expected_codes(ids, voice)
+        return CodeStream(self.language_model, self.vocabulary, given, expected, settings or DecodingSettings())
