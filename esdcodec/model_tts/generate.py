@@ -139,15 +139,19 @@ def _steps(
     device = model.device
     width = max(map(len, given))
     tokens = torch.full((len(given), width), padding)
-    seen = torch.zeros_like(tokens)
-    for row, mask, each in zip(tokens, seen, given):  # what is shorter is filled up before it begins
+    seen, positions = torch.zeros_like(tokens), torch.zeros_like(tokens)
+    for row, mask, position, each in zip(
+        tokens, seen, positions, given
+    ):  # what is shorter is filled up before it begins
         row[width - len(each) :] = each
         mask[width - len(each) :] = 1
-    tokens, seen = tokens.to(device), seen.to(device)
+        position[width - len(each) :] = vocabulary.positions(each)
+    tokens, seen, positions = tokens.to(device), seen.to(device), positions.to(device)
     read, options = tokens, _cache_options(model, use_cache)
     while True:
-        positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, -read.shape[1] :]
-        output = model.model(input_ids=read, attention_mask=seen, position_ids=positions, **options)
+        output = model.model(
+            input_ids=read, attention_mask=seen, position_ids=positions[:, -read.shape[1] :], **options
+        )
         logits = model.lm_head(output.last_hidden_state[:, -1])
         yield torch.cat([logits[:, first : first + vocabulary.codebook_size], logits[:, end : end + 1]], dim=-1)
         if all(item.stop is not None for item in items):
@@ -156,6 +160,7 @@ def _steps(
         new = torch.tensor(last, device=device)[:, None]
         tokens = torch.cat([tokens, new], dim=-1)
         seen = torch.cat([seen, torch.ones_like(new)], dim=-1)
+        positions = torch.cat([positions, positions[:, -1:] + 1], dim=-1)
         read = new if use_cache else tokens
 
 

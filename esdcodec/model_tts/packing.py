@@ -19,7 +19,7 @@ class PackedSequences:
     tokens: Tensor  # [R, N] int64
     targets: Tensor  # [R, N]: the token after each, where it is to be learnt; elsewhere -100
     segments: Tensor  # [R, N]: which sequence of its row a token belongs to; -1 where there is none
-    positions: Tensor  # [R, N]: of a token in its sequence
+    positions: Tensor  # [R, N]: of a token, as its sequence has it
     learnt: Tensor  # [M]: where targets are to be learnt, in the rows one behind the other
 
     def to(self, device: torch.device) -> "PackedSequences":
@@ -47,7 +47,7 @@ def pack(sequences: Sequence[TokenSequence], row_length: int, padding: int) -> P
             tokens[r, start:end] = sequence.tokens
             targets[r, start + sequence.n_given - 1 : end - 1] = sequence.tokens[sequence.n_given :]
             segments[r, start:end] = number
-            positions[r, start:end] = torch.arange(len(sequence))
+            positions[r, start:end] = sequence.positions
             start = end
     learnt = (targets != IGNORED).flatten().nonzero()[:, 0]
     return PackedSequences(tokens, targets, segments, positions, learnt)

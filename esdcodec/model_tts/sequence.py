@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,17 +25,39 @@ class TokenSequence:
     """What a language model is trained on."""
 
     tokens: Tensor  # [N] int64
+    positions: Tensor  # [N] int64: of each, as the network is told it
     n_given: int  # of them that come before the first code to be learnt
 
     def __len__(self) -> int:
         return len(self.tokens)
 
 
-class SpeechVocabulary(Vocabulary):
-    """One vocabulary: text, special tokens, semantic codes, in this order."""
+class Pace(NamedTuple):
+    """The length that is expected of a text."""
 
-    def __init__(self, n_text: int, codebook_size: int) -> None:
+    codes: float  # of no text: what is silent before and after it
+    codes_per_token: float
+
+    def of(self, n_text: int) -> float:
+        """Codes of so many tokens of text."""
+        return max(1.0, self.codes + self.codes_per_token * n_text)
+
+    def slower(self, n_text: int, n_codes: int) -> float:
+        """How much longer than expected a speaker took; at most twice as long, or half, as long pauses say little."""
+        return min(max(n_codes / self.of(n_text), 0.5), 2.0)
+
+
+class SpeechVocabulary(Vocabulary):
+    """One vocabulary: text, special tokens, semantic codes, in this order.
+
+    Args:
+        pace: text and codes share their positions: a token of text has that of the codes which are expected to say it,
+            so that attention finds it near. None: positions count tokens.
+    """
+
+    def __init__(self, n_text: int, codebook_size: int, pace: Pace | None = None) -> None:
         super().__init__((codebook_size,), n_text=n_text, special=SPECIAL)
+        self.pace = pace
 
     @property
     def codebook_size(self) -> int:
@@ -64,7 +87,26 @@ class SpeechVocabulary(Vocabulary):
         """A sequence to learn: the codes and the end."""
         given = self.given(spoken.text, voice)
         end = torch.tensor([self.special_id("end")])
-        return TokenSequence(torch.cat([given, self._codes(spoken.codes), end]), len(given))
+        tokens = torch.cat([given, self._codes(spoken.codes), end])
+        return TokenSequence(tokens, self.positions(tokens), len(given))
+
+    def positions(self, tokens: Tensor) -> Tensor:
+        """Of the tokens ``[N]`` of a sequence, or of its beginning from `given` on. Those of further codes count on."""
+        if self.pace is None:
+            return torch.arange(len(tokens))
+        starts = (tokens == self.special_id("text")).nonzero()[:, 0].tolist()
+        middles = (tokens == self.special_id("codes")).nonzero()[:, 0].tolist()
+        positions = torch.empty(len(tokens), dtype=torch.int64)
+        slower, first = 1.0, 0
+        for start, middle, after in zip(starts, middles, [*starts[1:], len(tokens)]):
+            n_text, n_codes = middle - start - 1, after - middle - 1
+            expected = self.pace.codes / 2 + self.pace.codes_per_token * torch.arange(n_text)
+            positions[start] = first
+            positions[start + 1 : middle] = first + 1 + (slower * expected).round().long()
+            positions[middle:after] = first + torch.arange(n_codes + 1)
+            first += n_codes + 1
+            slower = self.pace.slower(n_text, n_codes)  # as the speaker prompt was
+        return positions
 
     def _text(self, ids: Sequence[int]) -> Tensor:
         tokens = torch.tensor(list(ids), dtype=torch.int64)

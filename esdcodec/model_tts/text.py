@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-IPA = (  # what espeak-ng writes for any language: letters, then marks, of which some stand on the letter before
+from .phonemes import BACKENDS, Phonemizer
+
+IPA = (  # what the backends write for any language: letters, then marks, of which some stand on the letter before
     *"abcdefghijklmnopqrstuvwxyzæðøħŋœƞǀǁǂǃβθχᵊᵻⱱ",
     *map(chr, range(0x250, 0x2B0)),
     *"ʰʲʷʼˈˌːˑ˞ˠˤ˥˦˧˨˩ⁿˡ",
@@ -127,21 +129,23 @@ class TokenizerText(TextFrontEnd):
 
 
 class PhonemeText(TextFrontEnd):
-    """Phonemes by espeak-ng, a token for each letter and mark of the International Phonetic Alphabet.
-
-    Needs the package `phonemizer` (GPL), and espeak-ng as a system package or by `espeakng-loader` (GPL).
+    """Phonemes of a text, a token for each letter and mark of the International Phonetic Alphabet.
 
     Args:
-        language: espeak's name, such as `en-us`.
+        language: as the `backend` names it, such as `en-us`.
+        backend: which package knows the words, one of `BACKENDS`.
     """
 
     n_tokens = len(SYMBOLS)
 
-    def __init__(self, language: str) -> None:
-        self.language = language
+    def __init__(self, language: str, backend: str = "gruut") -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"phonemes by backend={backend!r} are not known: take one of {', '.join(BACKENDS)}")
+        self.language, self.backend = language, backend
 
     def _ids(self, text: str) -> list[int]:
-        return self.ids_of_phonemes(self.phonemes(text))
+        phonemes = self.phonemes(text)
+        return self.ids_of_phonemes(phonemes) if any(letter.isalpha() for letter in phonemes) else []
 
     def ids_of_phonemes(self, phonemes: str) -> list[int]:
         """Tokens of phonemes that were written before.
@@ -156,36 +160,28 @@ class PhonemeText(TextFrontEnd):
         return [SYMBOLS[symbol] for symbol in symbols]
 
     def phonemes(self, text: str) -> str:
-        """The text in the International Phonetic Alphabet, with its punctuation."""
-        return str(self._backend.phonemize([text], strip=True)[0])
+        """The text in the International Phonetic Alphabet, with its punctuation.
+
+        Raises:
+            ValueError: the backend does not know the language, or how to say a word.
+            ImportError: it is not installed.
+        """
+        return self._phonemizer.phonemes(text)
 
     @cached_property
-    def _backend(self) -> Any:
-        try:
-            from phonemizer.backend import EspeakBackend
-        except ImportError as error:
-            raise ImportError("phonemes need phonemizer: pip install phonemizer espeakng-loader (GPL)") from error
-        try:
-            import espeakng_loader
-            from phonemizer.backend.espeak.wrapper import EspeakWrapper
-
-            EspeakWrapper.set_library(espeakng_loader.get_library_path())
-            EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-        except ImportError:
-            pass  # the system's
-        try:
-            return EspeakBackend(
-                self.language, preserve_punctuation=True, with_stress=True, language_switch="remove-flags"
-            )
-        except RuntimeError as error:
-            raise ValueError(f"no phonemes of language={self.language!r} ({error})") from error
+    def _phonemizer(self) -> Phonemizer:
+        return BACKENDS[self.backend](self.language)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"language": self.language}
+        return self.arguments
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        return {"language": self.language, "backend": self.backend}
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"kind": "phonemes", "language": self.language}
+        return {"kind": "phonemes", **self.arguments}
 
     def tokenizer(self) -> Any:
         """Takes phonemes, not text."""

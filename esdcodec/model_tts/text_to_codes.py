@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import ESDCodecError
 from .decoding import DecodingSettings
 from .generate import CodeStream, GeneratedCodes, generate
-from .sequence import SPECIAL, SpeechVocabulary, SpokenText
+from .sequence import SPECIAL, Pace, SpeechVocabulary, SpokenText
 from .text import TextFrontEnd, make_text
 
 KEY = "esdcodec"  # of `config.json`
@@ -55,11 +55,16 @@ class SpeechTokens:
     text: Mapping[str, Any]  # front end
     codes_per_text: float  # the length that is expected of a text: so many codes,
     codes_per_text_token: float  # and so many for each of its tokens; of the training data
+    shared_positions: bool = False  # text has the positions of the codes that are expected to say it
     format: str = FORMAT
 
     @property
+    def pace(self) -> Pace:
+        return Pace(self.codes_per_text, self.codes_per_text_token)
+
+    @property
     def vocabulary(self) -> SpeechVocabulary:
-        return SpeechVocabulary(self.n_text, self.codebook_size)
+        return SpeechVocabulary(self.n_text, self.codebook_size, self.pace if self.shared_positions else None)
 
     def as_config(self) -> dict[str, Any]:
         """With the tokens that follow from it."""
@@ -194,14 +199,8 @@ class TextToCodes:
 
     def expected_codes(self, text: Sequence[int], voice: SpokenText | None = None) -> float:
         """Codes that a text is expected to have, at the speed of the training data, or of the voice."""
-        usual = self._usual_codes(len(text))
-        if voice is None:
-            return usual
-        slower = len(voice.codes) / self._usual_codes(len(voice.text))
-        return usual * min(max(slower, 0.5), 2.0)  # a prompt with long pauses says little
-
-    def _usual_codes(self, n_text: int) -> float:
-        return max(1.0, self.tokens.codes_per_text + self.tokens.codes_per_text_token * n_text)
+        usual = self.tokens.pace.of(len(text))
+        return usual if voice is None else usual * self.tokens.pace.slower(len(voice.text), len(voice.codes))
 
     def __call__(
         self,

@@ -57,6 +57,7 @@ def test_an_empty_text_is_refused(text):
         ({}, "kind=None is not known"),
         ({"kind": "bytes", "language": "en"}, "text front end bytes: "),
         ({"kind": "phonemes"}, "text front end phonemes: .*language"),
+        ({"kind": "phonemes", "language": "en-us", "backend": "ear"}, "backend='ear' are not known: .* gruut, espeak"),
     ],
 )
 def test_a_front_end_that_there_is_not_is_refused(config, words):
@@ -75,22 +76,62 @@ class TestPhonemes:
             PhonemeText("en-us").ids_of_phonemes("a北")
 
     @pytest.mark.parametrize(
-        ("language", "text"),
+        ("backend", "language", "text"),
         [
-            ("en-us", "Hello, world! It's “25” — really?"),
-            ("de", "Schöne Grüße."),
-            ("ja", "こんにちは"),
-            ("vi", "các bạn"),
+            ("gruut", "en-us", "Hello, world! It's “25” — really?"),
+            ("espeak", "en-us", "Hello, world! It's “25” — really?"),
+            ("espeak", "de", "Schöne Grüße."),
+            ("espeak", "ja", "こんにちは"),
+            ("espeak", "vi", "các bạn"),
         ],
     )
-    def test_a_text_is_said_where_a_phonemiser_is_installed(self, language, text):
-        pytest.importorskip("phonemizer")
-        pytest.importorskip("espeakng_loader")
-        front_end = pickle.loads(pickle.dumps(make_text({"kind": "phonemes", "language": language})))
+    def test_a_text_is_said_where_its_phonemiser_is_installed(self, backend, language, text):
+        for package in {"gruut": ["gruut"], "espeak": ["phonemizer", "espeakng_loader"]}[backend]:
+            pytest.importorskip(package)
+        front_end = make_text({"kind": "phonemes", "language": language, "backend": backend})
+        front_end = make_text(pickle.loads(pickle.dumps(front_end)).config)
         assert len(front_end.ids(text)) >= 5
         assert front_end.ids(text) == front_end.ids_of_phonemes(front_end.phonemes(text))
 
-    def test_a_language_that_espeak_does_not_know_is_refused(self):
+    def test_a_language_that_the_backend_does_not_know_is_refused(self):
+        with pytest.raises(ValueError, match="gruut has no phonemes of language='xx': ar, .*en-us"):
+            PhonemeText("xx").ids("word")
+        with pytest.raises(ImportError, match="pip install gruut-lang-sv"):
+            PhonemeText("sv-se").ids("ord")
         pytest.importorskip("phonemizer")
         with pytest.raises(ValueError, match="no phonemes of language='xx'"):
-            PhonemeText("xx").ids("word")
+            PhonemeText("xx", "espeak").ids("word")
+
+
+@pytest.fixture(scope="module")
+def english():
+    return PhonemeText("en-us")
+
+
+class TestGruut:
+    @pytest.mark.parametrize(
+        ("text", "as_read"),
+        [
+            ("Dr. Ng owes $3.50.", "Doctor Ng owes three dollars fifty cents."),
+            ("It took 25%, didn't it?", "It took twenty five percent, didn't it?"),
+            ("On 12 March 1998", "On twelve March nineteen ninety eight"),
+            ("1914–1918", "nineteen fourteen to nineteen eighteen"),
+            ("She — who? – left--now - and…", "She, who?, left, now, and..."),
+            ("a naïve café", "a naive cafe"),
+            ("he/she has x2", "he she has x two"),
+        ],
+    )
+    def test_what_is_written_short_is_read_in_full(self, english, text, as_read):
+        assert english.phonemes(text) == english.phonemes(as_read)
+
+    def test_a_word_that_no_lexicon_has_is_said(self, english):
+        assert english.phonemes("Blorvick!") == "blˈɔɹvɪk!"
+
+    @pytest.mark.parametrize("text", ["Take ½ of it.", "日本語 text"])
+    def test_what_cannot_be_said_is_named(self, english, text):
+        with pytest.raises(ValueError, match="is no word that can be said: take it out, or write it in words"):
+            english.ids(text)
+
+    def test_a_text_of_punctuation_has_nothing_to_say(self, english):
+        with pytest.raises(ValueError, match="holds nothing to say"):
+            english.ids("... !")

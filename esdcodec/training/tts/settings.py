@@ -79,6 +79,7 @@ class TextSettings:
     kind: str
     path: str | None
     language: str | None
+    backend: str | None
 
     @property
     def config(self) -> dict[str, str]:
@@ -94,6 +95,7 @@ class TextModelSettings:
     text: TextSettings
     language_model: dict[str, Any]  # of `make_language_model`
     embeddings_from_codec: bool
+    shared_positions: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,12 +56,13 @@ def make_trainer(config: DictConfig) -> Trainer:
     corpora = read_corpora(
         data, codec, accelerator, trainer.output_dir, n_quantizers=1, front_end=front_end, text_field=data.text_field
     )
-    tokens = describe_tokens(codec, front_end, corpora["train"])
+    tokens = describe_tokens(codec, front_end, corpora["train"], shared_positions=model.shared_positions)
     network = make_network(model, trainer, codec, tokens)
     learner = make_learner(accelerator, "language_model", network, trainer)
     sizes = {
         "language_model": {name: getattr(network.language_model.config, name) for name in SIZES},
         "text": model.text.config,
+        "shared_positions": tokens.shared_positions,
         "codec_fingerprint": tokens.fingerprint,
         "ema": trainer.ema_decay is not None,
     }
@@ -101,7 +102,9 @@ def make_front_end(text: TextSettings) -> TextFrontEnd:
         raise ConfigurationError(f"model.text: {error}") from error
 
 
-def describe_tokens(codec: ESDCodec, front_end: TextFrontEnd, corpus: Transcripts) -> SpeechTokens:
+def describe_tokens(
+    codec: ESDCodec, front_end: TextFrontEnd, corpus: Transcripts, *, shared_positions: bool
+) -> SpeechTokens:
     start, slope = corpus.expected_codes()
     return SpeechTokens(
         codec=codec.name,
@@ -112,6 +115,7 @@ def describe_tokens(codec: ESDCodec, front_end: TextFrontEnd, corpus: Transcript
         text=front_end.config,
         codes_per_text=start,
         codes_per_text_token=slope,
+        shared_positions=shared_positions,
     )
 
 
@@ -149,6 +153,10 @@ def make_network(
             raise ConfigurationError(
                 f"trainer.init={trainer.init} reads {before.n_text} tokens of {before.text['kind']}, model.text makes "
                 f"{tokens.n_text} of {tokens.text['kind']}: they must be the same"
+            )
+        if before.shared_positions != tokens.shared_positions:
+            raise ConfigurationError(
+                f"trainer.init={trainer.init} was trained with model.shared_positions={before.shared_positions}: set it"
             )
     else:
         if trainer.init is None:

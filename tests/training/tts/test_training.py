@@ -117,7 +117,6 @@ class TestCodec:
             train(f"trainer.init={export}", folder=tmp_path / "third")
 
     def test_an_export_of_another_text_is_refused(self, train, tmp_path):
-        pytest.importorskip("phonemizer")
         train()
         text = "model.text.kind=phonemes", "model.text.language=en-us"
         with pytest.raises(ConfigurationError, match=r"reads 256 tokens of bytes, model\.text makes 229 of phonemes"):
