@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .codebooks import turned
 from .packing import PackedSequences, block_mask
 from .sequence import SpeechVocabulary
 
@@ -149,10 +150,6 @@ def start_from_codebook(model: Any, codebook: Tensor, vocabulary: SpeechVocabula
     if len(codebook) != vocabulary.codebook_size:
         raise ValueError(f"a codebook of {len(codebook)} entries, but there are {vocabulary.codebook_size} codes")
     weight = model.get_input_embeddings().weight
-    points = (codebook - codebook.mean(0)).double().cpu()
-    width = min(points.shape[1], weight.shape[1])
-    directions = torch.linalg.eigh(points.T @ points).eigenvectors[:, -width:]  # of most variance
-    random = torch.randn(weight.shape[1], width, generator=torch.Generator().manual_seed(seed), dtype=points.dtype)
-    turned = points @ directions @ torch.linalg.qr(random).Q.T
-    scale = weight[: vocabulary.n_text].double().std().cpu() / turned.std()
-    weight[vocabulary.first_code :].copy_(turned * scale)
+    points = turned(codebook, weight.shape[1], torch.Generator().manual_seed(seed))
+    scale = weight[: vocabulary.n_text].double().std().cpu() / points.std()
+    weight[vocabulary.first_code :].copy_(points * scale)

@@ -34,7 +34,7 @@ class Phonemizer(ABC):
 class GruutPhonemizer(Phonemizer):
     """A lexicon, and a model for the words that it has not; numbers, dates and amounts of money are read out.
 
-    By the package `gruut` (MIT), which needs nothing of the system. British and American English have the same phonemes.
+    By the package `gruut` (MIT), which needs nothing of the system. British and American sound the same.
     """
 
     def __init__(self, language: str) -> None:

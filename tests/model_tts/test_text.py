@@ -94,7 +94,7 @@ class TestPhonemes:
         assert front_end.ids(text) == front_end.ids_of_phonemes(front_end.phonemes(text))
 
     def test_a_language_that_the_backend_does_not_know_is_refused(self):
-        with pytest.raises(ValueError, match="gruut has no phonemes of language='xx': ar, .*en-us"):
+        with pytest.raises(ValueError, match=r"gruut has no phonemes of language='xx': ar, .*en-us"):
             PhonemeText("xx").ids("word")
         with pytest.raises(ImportError, match="pip install gruut-lang-sv"):
             PhonemeText("sv-se").ids("ord")

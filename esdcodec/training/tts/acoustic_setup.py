@@ -3,19 +3,21 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ...codec import ESDCodec, load
 from ...dataset.codes_stream import CodesStream
 from ...model_tts.acoustic import AcousticModel
 from ...model_tts.acoustic_folder import load_acoustic
+from ...model_tts.codebooks import start_acoustic_from_codebooks
 from ..settings import ConfigurationError, parse
 from ..setup import make_accelerator, without_weights
 from ..trainer import Trainer
 from .acoustic_task import AcousticTask
 from .corpora import read_corpora
 from .parts import make_learner, trainer_on_tokens
-from .settings import AcousticTrainingSettings
+from .settings import AcousticTrainingSettings, SpeechTrainerSettings
 
 
 def make_trainer(config: DictConfig) -> Trainer:
@@ -49,7 +51,7 @@ def make_trainer(config: DictConfig) -> Trainer:
         )
         for name, corpus in corpora.items()
     }
-    network = make_network(network_config, trainer.init, codec)
+    network = make_network(network_config, trainer, codec, from_codec=settings.model.embeddings_from_codec)
     network.checkpointed = trainer.gradient_checkpointing
     learner = make_learner(accelerator, "acoustic_model", network, trainer)
     identity = {
@@ -84,17 +86,30 @@ def sizes(codec: ESDCodec, n_quantizers: int) -> list[int]:
     return list(codec.codebook_sizes[:n_quantizers])
 
 
-def make_network(config: Mapping[str, Any], init: str | None, codec: ESDCodec) -> AcousticModel:
+def make_network(
+    config: Mapping[str, Any], trainer: SpeechTrainerSettings, codec: ESDCodec, *, from_codec: bool
+) -> AcousticModel:
     """New, or from an export of such a training.
+
+    Args:
+        from_codec: a new one embeds codes as the codec does.
 
     Raises:
         CodecMismatchError: the export is of another codec.
         ConfigurationError: it has other sizes.
     """
     network = AcousticModel(**config)
-    if init is None:
-        return network
-    exported = load_acoustic(init, codec.fingerprint)
-    if exported.config != network.config:
-        raise ConfigurationError(f"trainer.init={init} is {exported.config}, model.network {network.config}")
-    return exported.train()
+    init = trainer.init
+    if init is not None:
+        exported = load_acoustic(init, codec.fingerprint)
+        if exported.config != network.config:
+            raise ConfigurationError(f"trainer.init={init} is {exported.config}, model.network {network.config}")
+        return exported.train()
+    if from_codec:
+        acoustic = list(codec.acoustic_quantizer.quantizers)[: network.n_codebooks - 1]
+        every = torch.arange(network.codebook_sizes[1])[None]
+        with torch.no_grad():
+            points = [quantizer.decode(every)[0].T for quantizer in acoustic]
+            semantic = codec.semantic_quantizer.effective_codebook()
+        start_acoustic_from_codebooks(network, semantic, points, trainer.seed)
+    return network

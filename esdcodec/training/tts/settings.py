@@ -132,6 +132,7 @@ class AcousticModelSettings:
     codec: str  # whatever `esdcodec.load` takes
     n_quantizers: int
     network: dict[str, Any]  # of `AcousticModel`
+    embeddings_from_codec: bool
 
     def __post_init__(self) -> None:
         require(self.n_quantizers >= 2, "n_quantizers", self.n_quantizers, "must be at least 2")
