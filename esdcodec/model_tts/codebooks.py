@@ -39,6 +39,6 @@ def start_acoustic_from_codebooks(
     tables += turned(torch.cat(list(acoustic)), width, random).split([len(each) for each in acoustic])
     for k, table in enumerate(tables):
         scale = tables[min(k, 1)].std()  # acoustic ones keep their proportions
-        model.embeddings[k].weight.data.copy_(table / scale)
+        model.embeddings[k].load_state_dict({"weight": table / scale})
         if k > 0:
             model.codebook_heads[k - 1].copy_(table / table.std() * width**-0.5 / 2)
