@@ -12,11 +12,41 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..processes import SIGNALS, stop
-from . import decode, demo, download, encode, evaluate, index, info, plot, roundtrip, serve, tokenise, train, transcode
+from . import (
+    decode,
+    demo,
+    download,
+    encode,
+    evaluate,
+    evaluate_tts,
+    index,
+    info,
+    plot,
+    roundtrip,
+    serve,
+    tokenise,
+    train,
+    transcode,
+)
 from .parsing import EXIT_CODES, Command
 from .terminal import printable
 
-COMMANDS = (encode, decode, roundtrip, info, transcode, plot, download, tokenise, evaluate, index, train, serve, demo)
+COMMANDS = (
+    encode,
+    decode,
+    roundtrip,
+    info,
+    transcode,
+    plot,
+    download,
+    tokenise,
+    evaluate,
+    evaluate_tts,
+    index,
+    train,
+    serve,
+    demo,
+)
 ALIASES = {"tokenize": "tokenise"}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from .reference import is_silent
 from .words import load_words, recogniser_version
 
 Scorer = Callable[[Pair], Scores]
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,23 @@ def load_metric(name: str) -> Scorer:
     Raises:
         MissingPackage: the message says how to install it.
     """
-    metric = METRICS[name]
+    return _loaded(name, METRICS[name].load)
+
+
+def load_voice_encoder() -> Callable[[Waveform], np.ndarray]:
+    """What the metric `speaker` compares: of a waveform ``[T]`` at 16 kHz a vector of length 1.
+
+    Raises:
+        MissingPackage: the message says how to install it.
+    """
+    return _loaded("speaker", _load_voice_encoder)
+
+
+def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
     try:
-        return metric.load()
+        return load()
     except ImportError as error:
-        packages = ", ".join(metric.packages)
+        packages = ", ".join(METRICS[name].packages)
         raise MissingPackage(f"{name} needs {packages} (pip install 'esdcodec[eval]'): {error}") from error
 
 
@@ -222,13 +236,18 @@ def _load_dnsmos() -> Scorer:
 # ---- speaker, words, pitch -------------------------------------------------------------------------------------------
 
 
-def _load_speaker() -> Scorer:
+def _load_voice_encoder() -> Callable[[Waveform], np.ndarray]:
     from resemblyzer import VoiceEncoder
 
-    encoder = VoiceEncoder("cpu", verbose=False)
+    embed: Callable[[Waveform], np.ndarray] = VoiceEncoder("cpu", verbose=False).embed_utterance
+    return embed
+
+
+def _load_speaker() -> Scorer:
+    embed = _load_voice_encoder()
 
     def score(pair: Pair) -> Scores:
-        reference, estimate = (encoder.embed_utterance(w) for w in pair.at(16000))
+        reference, estimate = (embed(w) for w in pair.at(16000))
         return {"speaker": float(reference @ estimate)}
 
     return score

@@ -42,6 +42,8 @@ COLUMNS = {
     "dnsmos_ovrl": Column("DNSMOS ↑", 2),
     "dnsmos_p808": Column("P.808 ↑", 2),
     "speaker": Column("speaker ↑", 3),
+    "others": Column("other voices", 3),
+    "nearest": Column("right voice ↑", 3),
     "wer": Column("WER ↓", 3),
     "cer": Column("CER ↓", 3),
     "f0_cents": Column("F0 cents ↓", 0),
@@ -157,8 +159,8 @@ class EvaluationReport:
         warned = "".join(f"- {line}\n" for line in self.warnings)
         (folder / "summary.md").write_text("\n\n".join(parts) + f"\n\n{warned}", encoding="utf-8")
         found = {
-            "systems": _plain(self.summary),
-            "groups": {group: _plain(of) for group, of in self.groups.items()},
+            "systems": plain_summary(self.summary),
+            "groups": {group: plain_summary(of) for group, of in self.groups.items()},
             "codebooks": self.codebooks,
             "warnings": self.warnings,
         }
@@ -232,7 +234,8 @@ def write_csv(results: Sequence[FileScores], file: Path) -> None:
             writer.writerow([each.file, each.system, each.group, *measured, *scores])
 
 
-def _plain(summary: Mapping[str, SystemSummary]) -> dict[str, dict[str, Any]]:
+def plain_summary(summary: Mapping[str, SystemSummary]) -> dict[str, dict[str, Any]]:
+    """As JSON takes it."""
     return {
         system: {name: vars(value) if isinstance(value, Estimate) else value for name, value in of.items()}
         for system, of in summary.items()

@@ -148,3 +148,12 @@ def score_names(results: Sequence[FileScores]) -> list[str]:
 def _estimate(value: float, resampled: np.ndarray, n_files: int) -> Estimate:
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Estimate(float(value), float(low), float(high), n_files)
+
+
+def share(count: int, total: int) -> Estimate:
+    """How often something happened, with Wilson's 95 % interval (Wilson 1927), which no count of 0 makes empty."""
+    z = 1.959964
+    rate, scale = count / total, 1 + z**2 / total
+    centre = (rate + z**2 / (2 * total)) / scale
+    margin = z / scale * (rate * (1 - rate) / total + z**2 / (4 * total**2)) ** 0.5
+    return Estimate(rate, max(0.0, centre - margin), min(1.0, centre + margin), total)

@@ -1,0 +1,1 @@
+"""Scores of speech from text."""
