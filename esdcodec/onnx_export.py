@@ -7,41 +7,48 @@ writes
 
 - `encoder.onnx`: `audio` ``[B, 1, T]`` float32 at the model's rate, T a multiple of its hop length -> `codes`
   ``[B, K, L]`` int64 of all K codebooks; the first n of them are codes of n codebooks,
-- `decoder.onnx`: `codes` ``[B, n, L]`` int64 of the first n codebooks, 1 to K, L at least 2 -> `audio`
-  ``[B, 1, hop_length · L]``. Codebooks that an item doesn't use may also be given as -1,
-- `weights.bin`: the weights of both.
+- `decoder.onnx`: `codes` ``[B, n, L]`` int64 of the first n codebooks, 1 to K -> `audio` ``[B, 1, hop_length · L]``.
+  Codebooks that an item doesn't use may also be given as -1,
+- `weights.bin`: the weights of both,
+- `codec.json`: what a caller needs to know of the model. `name`, `fingerprint`, `sample_rate`, `hop_length` and
+  `codebook_sizes` are those of `ESDCodec`. `encoder_context` and `decoder_context` are the frames before (`left`) and
+  after (`right`) a frame that it depends on: a window with so much context gives the values of one pass.
 
 Batch, length and n are free. What is computed is float32. What `ESDCodec.encode` and `decode` do around the networks
-(resampling, chunks, cutting to length) is left to the caller.
+(resampling, chunks, cutting to length) is left to the caller; `web/` does it in a browser.
 """
 
 import argparse
 import copy
 import importlib.util
+import json
 import math
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codec import ESDCodec, load
+from .model_codec.chunking import decoding, encoding
 from .model_codec.condition import InverseSTFT, SpectrumHead
 from .model_codec.inference import Rules, rewritten
 from .model_codec.quantizer import VectorQuantizer
 from .onnx_weights import write_models
+from .whole_file import whole_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 17
+DESCRIPTION = "codec.json"
 
 
 def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
-    """Write `encoder.onnx`, `decoder.onnx` and `weights.bin` to `folder`, which is made if need be; returns the paths.
+    """Write the files described above to `folder`, which is made if need be; returns their paths.
 
     They have the plain network in operators that every runtime has. Weights are stored as the codec's own file has
     them, in half precision where that loses nothing, and both halves share them: their norms, the projected codebooks
@@ -54,6 +61,7 @@ def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
     if spec is None or spec.origin is None:  # a folder of that name can be imported, too
         raise ImportError('ONNX files are written with the package onnx: `pip install "esdcodec[onnx]"`')
     folder = Path(folder)
+    description = describe(codec)
     codec = copy.deepcopy(codec).cpu().float().eval()
     audio = torch.zeros(1, 1, 8 * codec.hop_length)
     codes = torch.zeros(1, 1, 8, dtype=torch.int64)
@@ -61,7 +69,26 @@ def export_onnx(codec: ESDCodec, folder: str | Path) -> list[Path]:
     with torch.no_grad():
         encoder = _model(EncoderGraph(codec), audio, {"audio": audio_axes}, {"codes": codes_axes})
         decoder = _model(DecoderGraph(codec), codes, {"codes": {**codes_axes, 1: "codebooks"}}, {"audio": audio_axes})
-    return write_models({"encoder.onnx": encoder, "decoder.onnx": decoder}, folder)
+    paths = write_models({"encoder.onnx": encoder, "decoder.onnx": decoder}, folder)
+    with whole_file(folder / DESCRIPTION) as stream:
+        stream.write(json.dumps(description, indent=1).encode())
+    return [*paths, folder / DESCRIPTION]
+
+
+def describe(codec: ESDCodec) -> dict[str, Any]:
+    """The content of `codec.json`."""
+    contexts = {
+        "encoder_context": encoding(codec, codec.n_codebooks, chunk_frames=1).context,
+        "decoder_context": decoding(codec, chunk_frames=1).context,
+    }
+    return {
+        "name": codec.name,
+        "fingerprint": codec.fingerprint.hex(),
+        "sample_rate": codec.sample_rate,
+        "hop_length": codec.hop_length,
+        "codebook_sizes": list(codec.codebook_sizes),
+        **{name: context._asdict() for name, context in contexts.items()},
+    }
 
 
 Axes = dict[str, dict[int, str]]  # the names of an input's or output's axes that are free
@@ -179,7 +206,7 @@ class _ConvolutionInverseSTFT(nn.Module):
 
 
 class _ReflectingHead(nn.Module):
-    """Magnitude and phase of at least two frames: one has nothing to reflect."""
+    """Magnitude and phase, whatever the number of frames; one has nothing to reflect and is repeated."""
 
     def __init__(self, head: SpectrumHead) -> None:
         super().__init__()
@@ -187,7 +214,8 @@ class _ReflectingHead(nn.Module):
         self.ceiling = math.log(head.max_magnitude)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = F.pad(x, (1, 1), mode="reflect")
+        twice = torch.cat([x, x], dim=-1)
+        x = torch.cat([twice[..., 1:2], x, twice[..., -2:-1]], dim=-1)
         return self.log_magnitude(x).clamp(max=self.ceiling).exp(), self.phase(x)
 
 

@@ -21,6 +21,7 @@ FLOORS = {  # longest matching prefix of a module's path; a lower number stands 
     "codec": 3, "concealment": 3,
     "infer": 4, "onnx_export": 4,
     "tts": 5,  # public names
+    "static_page": 5,
     "evaluation": 5,
     "training": 6, "app": 6, "serve": 6,
     "cli": 7,

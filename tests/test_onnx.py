@@ -1,6 +1,7 @@
 """The networks in plain operators, and as ONNX files."""
 
 import copy
+import json
 import sys
 
 import numpy as np
@@ -64,6 +65,35 @@ def test_in_onnxruntime(codec, audio, tmp_path):
         torch.testing.assert_close(torch.from_numpy(decoded), codec.decode(codes[:, :n]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_windows_with_the_described_context_give_the_values_of_one_pass(codec, tmp_path):
+    encoder, decoder = sessions(codec, tmp_path)
+    about = json.loads((tmp_path / "codec.json").read_text())
+    assert (about["fingerprint"], about["hop_length"]) == (codec.fingerprint.hex(), codec.hop_length)
+    long, hop = speech(5.0, seed=2).numpy()[..., : 120 * codec.hop_length], codec.hop_length
+    (codes,) = encoder.run(None, {"audio": long})
+    (whole,) = decoder.run(None, {"codes": codes})
+    for side in ("encoder", "decoder"):
+        left, right = about[f"{side}_context"]["left"], about[f"{side}_context"]["right"]
+        start, stop = 60 - left, 61 + right
+        if side == "encoder":
+            (window,) = encoder.run(None, {"audio": long[..., start * hop : stop * hop]})
+            assert (window[..., left] == codes[..., 60]).all()
+        else:
+            (window,) = decoder.run(None, {"codes": codes[..., start:stop]})
+            np.testing.assert_allclose(window[..., left * hop :][..., :hop], whole[..., 60 * hop : 61 * hop], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_frame_is_coded_too(codec, audio, tmp_path):
+    encoder, decoder = sessions(codec, tmp_path)
+    short = audio[..., : codec.hop_length]
+    (codes,) = encoder.run(None, {"audio": short.numpy()})
+    assert (torch.from_numpy(codes) == codec.encode(short)).float().mean() > 0.9  # near ties
+    (decoded,) = decoder.run(None, {"codes": codes})
+    torch.testing.assert_close(torch.from_numpy(decoded), codec.decode(torch.from_numpy(codes)), rtol=0, atol=1e-5)
+
+
 def test_a_folder_named_onnx_is_not_taken_for_the_package(codec, tmp_path, monkeypatch):
     (tmp_path / "onnx").mkdir()
     monkeypatch.setattr("sys.path", [str(tmp_path)])
@@ -93,16 +123,15 @@ def stored(folder):
 class TestSharedWeights:
     def test_weights_of_both_halves_are_stored_once(self, codec, tmp_path):
         paths = export_onnx(codec, tmp_path)
-        assert [path.name for path in paths] == ["encoder.onnx", "decoder.onnx", "weights.bin"]
+        assert [path.name for path in paths] == ["encoder.onnx", "decoder.onnx", "weights.bin", "codec.json"]
         assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
         encoder, decoder = stored(tmp_path)
         common = set(encoder) & set(decoder)
         assert {"semantic_quantizer.codebook", "semantic_quantizer.projection.weight"} <= common
         assert all(encoder[name] == decoder[name] for name in common)
         places = {place[1:] for place in (*encoder.values(), *decoder.values())}
-        assert (
-            sum(length for _, length in places) <= paths[-1].stat().st_size < sum(length + 64 for _, length in places)
-        )
+        size = (tmp_path / "weights.bin").stat().st_size
+        assert sum(length for _, length in places) <= size < sum(length + 64 for _, length in places)
 
     def test_what_half_precision_would_change_stays_as_it_is(self, codec, tmp_path):
         codec = copy.deepcopy(codec)

@@ -1,6 +1,8 @@
-"""`esdcodec demo`: a page to hear the codec."""
+"""`esdcodec demo`: a page to hear the codec, served from here or written as files."""
 
 import argparse
+import shlex
+from pathlib import Path
 
 from .file_task import load_codec
 from .options import CodecSettings, UsageError, add_model_choice
@@ -9,11 +11,15 @@ from .terminal import printable
 
 EXAMPLES = """  esdcodec demo                  at http://127.0.0.1:7860, for this machine alone
   esdcodec demo --host 0.0.0.0   for all machines that reach this one; browsers record over https alone
-Ctrl-C stops it."""
+Ctrl-C stops it.
+  esdcodec demo --static page/   a page that computes in the browser, for any web server (extra [onnx])"""
 
 
 def add_parser(commands: "Commands[Command]") -> None:
     command = add_command(commands, "demo", "a page to hear the codec (extra [demo])", EXAMPLES, start)
+    command.add_argument(
+        "--static", type=Path, metavar="DIR", help="write a page of files that needs no server, and end"
+    )
     command.add_argument("--host", default="127.0.0.1", help="address to listen at")
     command.add_argument("--port", type=int, default=7860, help="0: one that is free")
     add_model_choice(command)
@@ -24,6 +30,20 @@ def add_parser(commands: "Commands[Command]") -> None:
 
 
 def start(args: argparse.Namespace) -> int:
+    return _serve(args) if args.static is None else _write(args)
+
+
+def _write(args: argparse.Namespace) -> int:
+    from ..static_page import write_page
+
+    codec = load_codec(CodecSettings(args.model, "cpu"))
+    size = sum(path.stat().st_size for path in write_page(codec, args.static))
+    print(f"{printable(codec.name)} in {printable(str(args.static))}, {size / 1e6:.0f} MB; to look at it:")
+    print(f"  python -m http.server --bind 127.0.0.1 --directory {shlex.quote(printable(str(args.static)))}")
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
     try:
         from ..app.page import make_page, serve_page
         from ..app.settings import DemoSettings

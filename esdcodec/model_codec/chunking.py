@@ -97,7 +97,12 @@ class Pipeline:
     @property
     def look_ahead(self) -> int:
         """Frames after a frame that must be known before its output is."""
-        return sum(stage.context.right for stage in self.stages)
+        return self.context.right
+
+    @property
+    def context(self) -> Context:
+        """Of all stages together: frames around a frame that its output depends on."""
+        return Context(*(sum(sides) for sides in zip(*(stage.context for stage in self.stages))))
 
 
 def encoding(
