@@ -7,6 +7,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores; their 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,8 @@ from esdcodec.training.initialise import fit_to_latents
 from tests import weights
 
 DATA = Path(__file__).parent / "data"
+WEB = Path(__file__).parents[1] / "web"
+OLDEST_NODE = 20
 PATIENCE = 900.0  # seconds after which something hangs; no test measures time, and a machine may be busy
 
 TINY = {
@@ -138,3 +143,24 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     waveforms = (speech(1.5, seed=i)[0, 0].numpy() for i in range(8))
     write_shards((Utterance(f"u{i}", w, 24000, "s", "en") for i, w in enumerate(waveforms)), folder, per_shard=2)
     return folder / "shard.list"
+
+
+def run_node(*arguments: object) -> str:
+    """Standard output of node in `web/`."""
+    command = ["node", *map(str, arguments)]
+    result = subprocess.run(command, cwd=WEB, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def node() -> Callable[..., str]:
+    """`run_node`, where node and what the page in `web/` is built with are installed; elsewhere the test is skipped."""
+    if shutil.which("node") is None:
+        pytest.skip(f"no node: install Node {OLDEST_NODE} or newer, and run `npm ci` in web/")
+    version = run_node("--version").strip()
+    if int(version.removeprefix("v").split(".")[0]) < OLDEST_NODE:
+        pytest.skip(f"node {version} is too old: install Node {OLDEST_NODE} or newer")
+    if not (WEB / "node_modules").exists():
+        pytest.skip("the page's packages are not installed: run `npm ci` in web/")
+    return run_node
