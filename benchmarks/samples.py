@@ -48,7 +48,7 @@ def decode(codec: esdcodec.ESDCodec, name: str, n_quantizers: int, folder: Path)
 def player(file: str, title: str, size: str) -> str:
     """A player with its title and size, as HTML."""
     return (
-        f'<div><b>{title}</b><br><small>{size}</small><br>'
+        f"<div><b>{title}</b><br><small>{size}</small><br>"
         f'<audio controls preload="none" style="width:100%" aria-label="{title}" src="samples/{file}"></audio></div>'
     )
 
@@ -61,7 +61,7 @@ def players(codec: esdcodec.ESDCodec, folder: Path) -> str:
         for n in NUMBERS:
             n_bytes, seconds = decode(codec, name, n, folder)
             row.append(player(f"{name}-{n}.mp3", f"n = {n}", f"{n_bytes:,} bytes, {8 * n_bytes / seconds:,.0f} bit/s"))
-        parts.append(f"**{speaker}**: “{words}”\n\n<div style=\"{GRID}\">\n" + "\n".join(row) + "\n</div>")
+        parts.append(f'**{speaker}**: “{words}”\n\n<div style="{GRID}">\n' + "\n".join(row) + "\n</div>")
     return "\n\n".join(parts)
 
 

@@ -164,3 +164,21 @@ def node() -> Callable[..., str]:
     if not (WEB / "node_modules").exists():
         pytest.skip("the page's packages are not installed: run `npm ci` in web/")
     return run_node
+
+
+@pytest.fixture(scope="session")
+def tts_folder(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small model that speaks, with the voices `he` and `she`, of which `she` is the default one."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("sentencex")
+    from tests.speech_models import bundle
+
+    return bundle(tmp_path_factory.mktemp("tts"), model)
+
+
+@pytest.fixture(scope="session")
+def tts(tts_folder: Path):
+    """The model of `tts_folder`; no test changes it."""
+    from esdcodec.tts import load_tts
+
+    return load_tts(tts_folder, device="cpu")

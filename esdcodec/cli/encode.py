@@ -2,13 +2,11 @@
 
 import argparse
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from .file_task import EncodingTask
+from .file_task import EncodingTask, named_or_seekable
 from .options import (
     CODE_FORMATS,
     SOURCES,
@@ -74,7 +72,7 @@ class Encode(EncodingTask):
     def run(self, source: Path, targets: list[Path]) -> "CodedFile":
         from ..pipes import output
 
-        with output(targets[0]) as target, _named_or_seekable(source) as audio:
+        with output(targets[0]) as target, named_or_seekable(source) as audio:
             return (self._write_array if self.format == "npy" else self._write_esd)(audio, target)
 
     def _write_esd(self, audio: Path | BinaryIO, target: BinaryIO) -> "CodedFile":
@@ -102,15 +100,3 @@ class Encode(EncodingTask):
         np.save(array, codes)
         target.write(array.getbuffer())
         return result
-
-
-@contextmanager
-def _named_or_seekable(source: Path) -> Iterator[Path | BinaryIO]:
-    """A file by its name; of what a pipe gives, a copy that can seek, as soundfile must."""
-    from ..pipes import is_stream, open_source, spooled
-
-    if not is_stream(source):
-        yield source
-        return
-    with open_source(source) as stream, spooled(stream) as file:
-        yield file

@@ -131,3 +131,15 @@ def seekable(source: Path, *, only_if: bool = True) -> Iterator[BinaryIO]:
             return
         with spooled(stream) as file:
             yield file
+
+
+@contextmanager
+def named_or_seekable(source: Path) -> Iterator[Path | BinaryIO]:
+    """A file by its name; of what a pipe gives, a copy that can seek, as soundfile must."""
+    from ..pipes import is_stream, open_source, spooled
+
+    if not is_stream(source):
+        yield source
+        return
+    with open_source(source) as stream, spooled(stream) as file:
+        yield file

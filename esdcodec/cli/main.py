@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ..processes import SIGNALS, stop
 from . import (
+    convert,
     decode,
     demo,
     download,
@@ -24,9 +25,11 @@ from . import (
     plot,
     roundtrip,
     serve,
+    speak,
     tokenise,
     train,
     transcode,
+    voice,
 )
 from .parsing import EXIT_CODES, Command
 from .terminal import printable
@@ -38,6 +41,9 @@ COMMANDS = (
     info,
     transcode,
     plot,
+    speak,
+    convert,
+    voice,
     download,
     tokenise,
     evaluate,
@@ -52,7 +58,9 @@ ALIASES = {"tokenize": "tokenise"}
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
-        prog="esdcodec", description="24 kHz speech to 25 frames of codes a second, and back", epilog=EXIT_CODES
+        prog="esdcodec",
+        description="24 kHz speech to 25 frames of codes a second, and back; speech from text",
+        epilog=EXIT_CODES,
     )
     commands = main.add_subparsers(dest="command", required=True, parser_class=Command)
     for command in COMMANDS:

@@ -59,11 +59,13 @@ def summarise(
     found: FoundFiles,
     description: str | None,
     piped: bool,
+    problem: str = "recovered",
 ) -> None:
     """Print what was done, and on the standard error what is not whole, was left out, or failed.
 
     Args:
         description: of the task; None: it was not started.
+        problem: what is printed before each problem.
     """
     done = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, CodedFile)]
     failures = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, str)]
@@ -75,8 +77,8 @@ def summarise(
     elif skipped and not failures and not piped:
         print(f"skipped    {skipped} that exist: nothing to do")
     for outcome, result in done:
-        for problem in result.problems:
-            print(f"recovered  {printable(outcome.name)}: {printable(problem)}", file=sys.stderr)
+        for why in result.problems:
+            print(f"{problem:10} {printable(outcome.name)}: {printable(why)}", file=sys.stderr)
     for line in found.report():
         print(f"left out   {printable(line)}", file=sys.stderr)
     for outcome, why in failures:
@@ -102,12 +104,13 @@ def _table(results: Sequence[CodedFile], description: str, skipped: int, written
     spent = {
         "encode": sum(result.encode_seconds for result in results),
         "decode": sum(result.decode_seconds for result in results),
+        "generate": sum(result.generate_seconds for result in results),
     }
     speed = ", ".join(f"{what} {seconds / each:.1f}×" for what, each in spent.items() if each)
     lines = {
         "model": description,
         "audio": f"{len(results)} file{'s' * (len(results) > 1)}, {seconds:.2f} s",
-        "codes": f"{size:,} bytes: {8 * size / seconds:.0f} bit/s of files" if seconds else "",
+        "codes": f"{size:,} bytes: {8 * size / seconds:.0f} bit/s of files" if seconds and size else "",
         "speed": f"{speed} real time" if speed else "",
         "skipped": f"{skipped} that exist" if skipped else "",
         "written": "\n           ".join(printable(path) for path in written),

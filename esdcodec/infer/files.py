@@ -32,6 +32,7 @@ class CodedFile:
     coded_bytes: int  # 0 where they came out of a pipe
     encode_seconds: float = 0.0  # in the codec alone
     decode_seconds: float = 0.0
+    generate_seconds: float = 0.0  # where speech was made
     problems: list[str] = field(default_factory=list)  # what is missing or damaged in the source
 
 

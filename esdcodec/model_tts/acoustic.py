@@ -128,6 +128,16 @@ class AcousticModel(nn.Module):
     def n_codebooks(self) -> int:
         return len(self.codebook_sizes)
 
+    def check_n_quantizers(self, n: int | None) -> int:
+        """A number of codebooks; None: all.
+
+        Raises:
+            ValueError: the model has not so many.
+        """
+        if n is not None and not 1 <= n <= self.n_codebooks:
+            raise ValueError(f"n_quantizers={n} but this model has 1 to {self.n_codebooks}")
+        return n or self.n_codebooks
+
     def forward(self, codes: Tensor, codebook: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Logits ``[B, L, N]`` of the codes of a codebook.
 

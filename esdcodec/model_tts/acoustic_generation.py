@@ -44,9 +44,7 @@ class AcousticStream:
 
     def __init__(self, model: AcousticModel, prompt: Tensor | None = None, settings: AcousticSettings | None = None):
         self.model, self.settings = model, settings or AcousticSettings()
-        n = model.n_codebooks if self.settings.n_quantizers is None else self.settings.n_quantizers
-        if not 1 <= n <= model.n_codebooks:
-            raise ValueError(f"n_quantizers={n} but this model has 1 to {model.n_codebooks}")
+        n = model.check_n_quantizers(self.settings.n_quantizers)
         if prompt is not None and (prompt.dim() != 2 or len(prompt) != model.n_codebooks):
             raise ValueError(
                 f"prompt {list(prompt.shape)} must be codes [{model.n_codebooks}, frames] of all codebooks"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ...model_tts.acoustic_generation import AcousticSettings, acoustic_codes
 LONGEST = 20.0  # seconds that the acoustic network sees together; longer speech is cut where it is quietest
 BLOCK = 2**18  # samples
 
-SpeechSource = str | Path | Tensor | NDArray[Any]
+SpeechSource = str | Path | BinaryIO | Tensor | NDArray[Any]
 
 
 def convert(
@@ -30,12 +30,14 @@ def convert(
     sample_rate: int | None,
     prompt: Tensor | None,
     settings: AcousticSettings,
+    problems: list[str] | None = None,
 ) -> Iterator[Tensor]:
     """Pieces ``[T]`` of the audio at the codec's rate, together as long and as loud as the source.
 
     Args:
-        source: a file, or samples ``[T]`` at `sample_rate` Hz (default: the codec's).
+        source: a file, open ones at their beginning, or samples ``[T]`` at `sample_rate` Hz (default: the codec's).
         prompt: codes ``[K, P]`` of the voice.
+        problems: what turns out to be missing or damaged is added here.
 
     Raises:
         AudioFileError: the file is no audio.
@@ -44,7 +46,7 @@ def convert(
     gain_db = _gain_of(source, sample_rate or codec.sample_rate)
     decoder = codec.stream_decoder(gain_db=gain_db)
     held = torch.zeros(0)  # a frame, of which the end may be surplus
-    with _blocks_of(source, sample_rate or codec.sample_rate) as (rate, blocks):
+    with _blocks_of(source, sample_rate or codec.sample_rate, problems) as (rate, blocks):
         counted = _Counted(blocks)
         for semantic in semantic_parts(codec, rate, counted, gain_db):
             codes = acoustic_codes(model, semantic, prompt, settings)
@@ -116,23 +118,27 @@ class _Counted:
 
 
 def _gain_of(source: SpeechSource, sample_rate: int) -> float:
-    """What brings a recording to the codec's level, in dB."""
-    if not isinstance(source, str | Path):
+    """What brings a recording to the codec's level, in dB; an open file is then at its beginning again."""
+    if isinstance(source, Tensor | np.ndarray):
         return gain_for(source, sample_rate)
     with opened(source) as (rate, blocks):
         meter = LoudnessMeter(rate)
         for block in blocks:
             if not np.isfinite(block).all():
-                raise AudioFileError(f"{source}: contains NaN or infinite samples")
+                raise AudioFileError(f"{getattr(source, 'name', source)}: contains NaN or infinite samples")
             meter.push(block)
+    if not isinstance(source, str | Path):
+        source.seek(0)
     return meter.gain_db
 
 
 @contextmanager
-def _blocks_of(source: SpeechSource, sample_rate: int) -> Iterator[tuple[int, Iterable[Waveform]]]:
+def _blocks_of(
+    source: SpeechSource, sample_rate: int, problems: list[str] | None
+) -> Iterator[tuple[int, Iterable[Waveform]]]:
     """Sample rate and blocks ``[n]`` of a recording."""
-    if isinstance(source, str | Path):
-        with opened(source) as found:
+    if not isinstance(source, Tensor | np.ndarray):
+        with opened(source, problems=problems) as found:
             yield found
         return
     samples = torch.as_tensor(source).cpu().reshape(-1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
@@ -50,9 +50,12 @@ class Speech:
         if format not in FORMATS:
             raise ValueError(f"{file}: no such format; known are {', '.join(FORMATS)}")
         with whole_file(Path(file)) as target:
-            sink = sink_into(target, format, TAG if tag else None)
-            with sink(self.sample_rate, len(self.audio)) as write:
-                write(self.audio.numpy())
+            self.write(target, format, tag=tag)
+
+    def write(self, target: BinaryIO, format: str = "wav", *, tag: bool = True) -> None:
+        """Into an open file or a pipe; `format` and `tag` as of `save`."""
+        with sink_into(target, format, TAG if tag else None)(self.sample_rate, len(self.audio)) as write:
+            write(self.audio.numpy())
 
     def __len__(self) -> int:
         return len(self.audio)

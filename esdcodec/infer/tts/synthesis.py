@@ -160,11 +160,21 @@ class TextToSpeech:
         return Speech(torch.cat(pieces), self.sample_rate, ("end",))
 
     def convert_pieces(
-        self, audio: SpeechSource, voice: VoiceChoice = None, sample_rate: int | None = None, **changes: Any
+        self,
+        audio: SpeechSource,
+        voice: VoiceChoice = None,
+        sample_rate: int | None = None,
+        *,
+        problems: list[str] | None = None,
+        **changes: Any,
     ) -> Iterator[Tensor]:
-        """What `convert` gives, in pieces ``[T]``: memory does not grow with the recording."""
+        """What `convert` gives, in pieces ``[T]``: memory does not grow with the recording.
+
+        Args:
+            problems: what turns out to be missing or damaged in the recording is added here.
+        """
         settings, prompt = self.settings.changed(**changes), self._prompt(voice)
-        return convert(self.codec, self.acoustic, audio, sample_rate, prompt.codes, settings.acoustic)
+        return convert(self.codec, self.acoustic, audio, sample_rate, prompt.codes, settings.acoustic, problems)
 
     # ---- voices -----------------------------------------------------------------------------------------------------
 

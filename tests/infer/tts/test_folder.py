@@ -11,7 +11,7 @@ from esdcodec.model_tts.text_to_codes import CodecMismatchError
 from esdcodec.tts import SpeechModelError, SpeechSettings, VoiceError, bundle_tts, load_tts
 from esdcodec.weights import ModelNotFoundError
 from tests.conftest import make_tiny_codec
-from tests.infer.tts.conftest import save_parts
+from tests.speech_models import save_parts
 
 
 def test_the_folder_has_all_that_speech_needs(tts_folder, tts, codec):
