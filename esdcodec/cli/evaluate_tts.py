@@ -59,6 +59,11 @@ class SpeechEvaluation:
     def __post_init__(self) -> None:
         if self.model is None and not self.spoken:
             raise UsageError("with --model none say with --spoken NAME=FOLDER what is to be scored")
+        from ..evaluation.tts.ladder import RUNGS
+
+        names = [name for name, _ in self.spoken]
+        if twice := [name for name in names if names.count(name) > 1 or name in RUNGS]:
+            raise UsageError(f"--spoken {twice[0]}=…: this name is taken, give the system another one")
         for name, folder in self.spoken:
             if not name or not folder.is_dir():
                 raise UsageError(f"--spoken {name}={folder}: expected NAME=FOLDER, of a folder that is there")

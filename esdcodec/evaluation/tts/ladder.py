@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ...audio import Waveform, resample
+from ...audio import Waveform
 from ...infer.tts.synthesis import TextToSpeech
 from ...infer.tts.voice import Voice
 from ...whole_file import whole_file
@@ -19,6 +19,7 @@ from ..systems import model_systems
 from .sentences import ListedSentence
 
 RESYNTHESIS, TRUE_CODES, TEXT = "resynthesis", "true codebook 0", "text"
+RUNGS = (ORIGINAL, RESYNTHESIS, TRUE_CODES, TEXT)
 
 Maker = Callable[[ListedSentence], tuple[np.ndarray, str | None]]  # samples [T], and why they end
 
@@ -115,5 +116,5 @@ class Ladder:
         codec, voice = self.tts.codec, self.voice(sentence)
         if voice is None:
             return None
-        audio = codec.decode(self.tts.voice(voice).codes[None].to(codec.device))[0, 0].float().cpu().numpy()
-        return resample(audio, codec.sample_rate, SAMPLE_RATE)
+        audio: Waveform = codec.decode(self.tts.voice(voice).codes[None].to(codec.device))[0, 0].float().cpu().numpy()
+        return audio

@@ -62,6 +62,7 @@ def test_a_sentence_that_cannot_be_said_is_named(sentences, tts_folder, tmp_path
     [
         (["--model", "none"], "say with --spoken NAME=FOLDER what is to be scored"),
         (["--spoken", "them=nowhere"], "expected NAME=FOLDER, of a folder that is there"),
+        (["--spoken", "text=."], "--spoken text=…: this name is taken"),
         (["--metrics", "beauty"], "no metric of speech from text is called beauty: words, distillmos, speaker"),
     ],
 )
