@@ -71,7 +71,7 @@ def lines_of(file: str, output: str | None, format: str, voice: str | None) -> t
             continue
         source, target = Path(f"{file}:{number}"), Path(output) / f"{number:05d}.{format}"
         try:
-            text, _, own = _decoded(line, "this line").partition("|")
+            text, own, *_ = [*_decoded(line, "this line").split("|"), ""]  # as `evaluate-tts` reads them
             good.append(Line(source, check_text(text), own.strip() or voice, target))
         except ValueError as error:
             bad.append(Outcome(Job(source, target), [target], str(error)))

@@ -43,6 +43,15 @@ def test_what_was_saved_is_loaded_and_says_the_same(trained, folder):
         assert result.stop == "end"
 
 
+@pytest.mark.parametrize("settings", [GREEDY, DecodingSettings(temperature=1.5, seed=4)], ids=["greedy", "drawn"])
+def test_streamed_codes_are_those_of_a_call(trained, settings):
+    for text, result in zip(TEXTS, trained(TEXTS, None, settings)):
+        stream = trained.stream(text, None, settings)
+        assert stream.stop is None
+        assert list(stream) == result.codes.tolist()
+        assert stream.stop == result.stop
+
+
 def test_plain_transformers_generate_the_same_codes(folder):
     """As its documentation does it, with nothing of this package."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
