@@ -2,8 +2,8 @@
 
     python benchmarks/samples.py
 
-Reads the originals in docs/samples (`NAME.flac`), writes `NAME-N.mp3` beside them, the players into docs/index.md, between its two
-markers, and the picture docs/spectrogram.png. To be repeated after each change of the bundled model.
+Reads the originals in docs/samples (`NAME.flac`), writes `NAME-N.mp3` beside them, the players into docs/index.md
+(between its two markers) and the picture docs/spectrogram.png. To be repeated after each change of the bundled model.
 """
 
 import argparse

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..codec import ESDCodec
     from ..infer.files import CodedFile, FileProgress
+    from ..tts import TextToSpeech
 
 
 @dataclass
@@ -65,6 +66,15 @@ def load_codec(settings: CodecSettings) -> ESDCodec:
 
     dtype: torch.dtype | Literal["auto"] = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
     return load(settings.model, device=device_of_worker(settings.device), dtype=dtype)
+
+
+def load_speaker(model: str | None, codec: ESDCodec) -> TextToSpeech | None:
+    """The model that speaks with a codec; None where none is asked for."""
+    if model is None:
+        return None
+    from ..tts import load_tts
+
+    return load_tts(model, codec=codec)
 
 
 @dataclass

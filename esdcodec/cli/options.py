@@ -50,6 +50,11 @@ def add_model_choice(command: argparse.ArgumentParser) -> Any:
     return group
 
 
+def add_speaker(group: Any) -> None:
+    """Which model speaks, if one is to."""
+    group.add_argument("--tts", metavar="MODEL", help="also speak: name or folder of such a model (extra [tts])")
+
+
 def add_model(command: argparse.ArgumentParser) -> None:
     group = add_model_choice(command)
     group.add_argument("--chunk-seconds", type=float, default=20.0, help="longer audio goes in chunks")

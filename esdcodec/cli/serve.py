@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from .file_task import load_codec
-from .options import CodecSettings, UsageError, add_model_choice
+from .file_task import load_codec, load_speaker
+from .options import CodecSettings, UsageError, add_model_choice, add_speaker
 from .parsing import Command, Commands, add_command
 from .terminal import printable
 
@@ -26,10 +26,11 @@ def add_parser(commands: "Commands[Command]") -> None:
     command.add_argument(
         "--token-file", type=Path, metavar="FILE", help=f"the token that clients must send; {TOKEN} may have it, too"
     )
-    add_model_choice(command)
+    add_speaker(add_model_choice(command))
     group = command.add_argument_group("limits")
     group.add_argument("--max-megabytes", type=float, default=64.0, help="of a file that is sent")
     group.add_argument("--max-seconds", type=float, default=600.0, help="of audio in a file")
+    group.add_argument("--max-characters", type=int, default=4096, help="of a text that is to be said")
     group.add_argument("--workers", type=int, default=1, help="files that are coded at once")
     group.add_argument("--queue", type=int, default=32, help="files that wait")
     group.add_argument("--streams", type=int, default=8, help="live ones at once")
@@ -51,6 +52,7 @@ def start(args: argparse.Namespace) -> int:
         token=_token(args.token_file),
         max_megabytes=args.max_megabytes,
         max_seconds=args.max_seconds,
+        max_characters=args.max_characters,
         workers=args.workers,
         queue=args.queue,
         streams=args.streams,
@@ -58,9 +60,10 @@ def start(args: argparse.Namespace) -> int:
         timeout=args.timeout,
     )
     codec = load_codec(CodecSettings(args.model, args.device, args.dtype))
+    tts = load_speaker(args.tts, codec)
     if settings.token is None and not _is_loopback(settings.host):
         print(f"esdcodec: anybody who reaches {settings.host} may ask: set a token with --token-file", file=sys.stderr)
-    CodecServer(codec, settings, lambda url: print(f"{printable(codec.name)} at {url}", flush=True)).run()
+    CodecServer(codec, settings, lambda url: print(f"{printable(codec.name)} at {url}", flush=True), tts).run()
     return 0
 
 

@@ -1,12 +1,12 @@
 """The application: which path does what."""
 
-import asyncio
 import io
 import json
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, BinaryIO, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
@@ -18,16 +18,22 @@ from starlette.requests import ClientDisconnect
 from .. import __version__
 from ..codec import ESDCodec
 from ..infer.files import CodedFile
+from .body import discard, left, receive
 from .files import MEDIA_TYPES, Encoding, decode, encode
 from .guard import Guard
 from .live import LiveStreams
 from .metrics import Metrics
 from .refusal import Refusal, answer, refusal_of
 from .settings import ServerSettings
-from .work import ClientLeft, Work, WorkQueue
+from .speech import MAX_JSON, SPEECH_TYPES, SpeechRequest, read_request, say
+from .work import ClientLeft, Send, Work, WorkQueue, joined, next_piece
+
+if TYPE_CHECKING:
+    from ..tts import TextToSpeech
 
 LOG = logging.getLogger(__name__)
 PIECE = 2**16  # bytes of an answer that are sent at once
+SPEECH_PATH = "/v1/audio/speech"
 LEFT = 499  # status of a request whose client has left; nobody reads it
 AudioFormat = Literal["wav", "flac", "mp3", "ogg", "opus"]
 Gain = Annotated[float, Field(ge=-60, le=60)] | Literal["auto"]
@@ -37,8 +43,8 @@ FileWork = Callable[[BinaryIO, BinaryIO, Work], CodedFile]  # of a source, a tar
 class Service:
     """A codec behind HTTP: a server runs its `application`; `stop` ends the live streams, and `close` the threads."""
 
-    def __init__(self, codec: ESDCodec, settings: ServerSettings) -> None:
-        self.codec, self.settings = codec, settings
+    def __init__(self, codec: ESDCodec, settings: ServerSettings, tts: "TextToSpeech | None" = None) -> None:
+        self.codec, self.settings, self.tts = codec, settings, tts
         self.queue = WorkQueue(settings.workers, settings.queue)
         self.metrics = Metrics(
             {
@@ -55,6 +61,9 @@ class Service:
         app.add_api_route("/metrics", self.show_metrics, methods=["GET"])
         app.add_api_route("/v1/codec/encode", self.encode, methods=["POST"], openapi_extra=_body("audio"))
         app.add_api_route("/v1/codec/decode", self.decode, methods=["POST"], openapi_extra=_body("an .esd file"))
+        app.add_api_route(SPEECH_PATH, self.speak, methods=["POST"], openapi_extra=_json_body())
+        app.add_api_route("/v1/audio/voices", self.voices, methods=["GET"])
+        app.add_api_route("/v1/models", self.models, methods=["GET"])
         app.add_api_websocket_route("/v1/codec/live/encode", self.live_encode)
         app.add_api_websocket_route("/v1/codec/live/decode", self.live_decode)
         app.add_exception_handler(RequestValidationError, _invalid)
@@ -112,73 +121,78 @@ class Service:
     async def live_decode(self, socket: WebSocket) -> None:
         await self.streams.decode(socket)
 
+    async def speak(self, request: Request) -> Response:
+        """Text to audio, which is sent as it is made; the body is that of OpenAI's `POST /v1/audio/speech`."""
+        body = io.BytesIO()
+        try:
+            self._check_open()
+            await receive(request, body, MAX_JSON, self.settings.timeout)
+            wanted = read_request(body.getvalue(), self._speaker(), self.settings.max_characters)
+            pieces = self.queue.stream(partial(self._say, wanted), self.settings.timeout)
+            first = await next_piece(pieces, left(request))
+        except (ClientLeft, ClientDisconnect):
+            return Response(status_code=LEFT)
+        except Exception as error:
+            await discard(request, MAX_JSON, self.settings.timeout)
+            return self._failed(request, error)
+        return StreamingResponse(joined(first, pieces), media_type=SPEECH_TYPES[wanted.response_format])
+
+    async def models(self) -> Response:
+        """The model that speaks, as clients ask for it."""
+        tts = self.tts
+        known = [] if tts is None else [{"id": tts.name, "object": "model", "created": 0, "owned_by": "esdcodec"}]
+        return JSONResponse({"object": "list", "data": known})
+
+    async def voices(self) -> Response:
+        """The names of its voices."""
+        return JSONResponse({"voices": [] if self.tts is None else list(self.tts.voices)})
+
+    def _say(self, wanted: SpeechRequest, work: Work, send: Send) -> None:
+        seconds = say(self._speaker(), wanted, send, work)
+        self.metrics.add_audio(SPEECH_PATH, seconds)
+
+    def _speaker(self) -> "TextToSpeech":
+        if self.tts is None:
+            raise Refusal(404, "this server has no model that speaks: start it with `esdcodec serve --tts MODEL`")
+        return self.tts
+
     # ---- one request ------------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self.stopping:
+            raise Refusal(503, "the server shuts down", retry=True)
 
     async def _serve(self, request: Request, function: FileWork, media_type: str) -> Response:
         """The answer to a request with a file, as `function` makes it of that file."""
         target = tempfile.TemporaryFile()  # noqa: SIM115  (the answer closes it)
         try:
-            if self.stopping:
-                raise Refusal(503, "the server shuts down", retry=True)
+            self._check_open()
             with self.queue.slot(), tempfile.TemporaryFile() as source:
-                await asyncio.wait_for(self._receive(request, source), self.settings.timeout)
+                await receive(request, source, self.settings.max_bytes, self.settings.timeout)
                 source.seek(0)
                 coded = await self.queue.run(
-                    lambda work: function(source, target, work), _left(request), self.settings.timeout
+                    lambda work: function(source, target, work), left(request), self.settings.timeout
                 )
         except (ClientLeft, ClientDisconnect):
             target.close()
             return Response(status_code=LEFT)
-        except asyncio.TimeoutError:
-            target.close()
-            return answer(Refusal(408, f"the file did not arrive within {self.settings.timeout:g} s"))
         except Exception as error:
             target.close()
-            refusal = refusal_of(error)
-            if refusal is None:
-                LOG.exception("%s failed", request.url.path)
-                refusal = Refusal(500, "the server failed: its log says how")
-            await self._discard(request)
-            return answer(refusal)
+            await discard(request, self.settings.max_bytes, self.settings.timeout)
+            return self._failed(request, error)
         self.metrics.add_audio(request.url.path, coded.audio_seconds)
         headers = {"content-length": str(target.seek(0, io.SEEK_END)), "x-audio-seconds": f"{coded.audio_seconds:.3f}"}
         if coded.problems:
             headers["x-problems"] = json.dumps(coded.problems)
         return StreamingResponse(_pieces(target), headers=headers, media_type=media_type)
 
-    async def _receive(self, request: Request, file: BinaryIO) -> None:
-        limit = self.settings.max_bytes
-        refusal = Refusal(413, f"the file has more than {self.settings.max_megabytes:g} MB: send it in parts")
-        if int(request.headers.get("content-length", 0)) > limit:
-            raise refusal
-        async for data in request.stream():
-            if file.tell() + len(data) > limit:
-                raise refusal
-            file.write(data)
-        if not file.tell():
-            raise Refusal(400, "the file is the request's body, and this one is empty")
-
-    async def _discard(self, request: Request) -> None:
-        """Read what is still being sent, within limits: some clients read no answer before they have sent all."""
-        n_bytes = 0
-
-        async def read() -> None:
-            nonlocal n_bytes
-            async for data in request.stream():
-                n_bytes += len(data)
-                if n_bytes > self.settings.max_bytes:
-                    return
-
-        try:
-            await asyncio.wait_for(read(), min(10.0, self.settings.timeout))
-        except (asyncio.TimeoutError, ClientDisconnect, RuntimeError):
-            return
-
-
-async def _left(request: Request) -> None:
-    """Return when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    def _failed(self, request: Request, error: Exception) -> Response:
+        """The answer to a request that failed."""
+        refusal = refusal_of(error)
+        if refusal is None:
+            LOG.error("%s failed", request.url.path, exc_info=error)
+            refusal = Refusal(500, "the server failed: its log says how")
+        return answer(refusal)
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
@@ -209,3 +223,8 @@ def _check_query(request: Request, names: tuple[str, ...]) -> None:
 def _body(what: str) -> dict[str, object]:
     content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     return {"requestBody": {"required": True, "description": what, "content": content}}
+
+
+def _json_body() -> dict[str, object]:
+    content: dict[str, Any] = {"application/json": {"schema": SpeechRequest.model_json_schema()}}
+    return {"requestBody": {"required": True, "description": "what is to be said, and how", "content": content}}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 import numpy as np
+import torch
 
 from ..audio import opened
 from ..bitstream import Reader
@@ -88,6 +89,11 @@ def decode(
     source.seek(0)
     sink = sink_into(target, format)
     return decode_file(codec, source, sink, sample_rate=rate, pieces=PIECES, progress=lambda *_: work.check())
+
+
+def pcm(audio: torch.Tensor) -> bytes:
+    """Samples ``[T]`` of 16 bits, little-endian."""
+    return (audio.clamp(-1, 1) * 32767).round().cpu().numpy().astype("<i2").tobytes()
 
 
 def _check_length(seconds: float, max_seconds: float) -> None:

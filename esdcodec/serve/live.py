@@ -14,6 +14,7 @@ from torch import Tensor
 from ..codec import ESDCodec
 from ..infer.files import check_output_rate
 from ..streams import StreamDecoder, StreamEncoder
+from .files import pcm
 from .metrics import Metrics
 from .settings import ServerSettings
 
@@ -226,4 +227,4 @@ def _code_bytes(codes: Tensor) -> bytes:
 
 def _sample_bytes(audio: Tensor) -> bytes:
     """Audio ``[1, 1, T]`` as 16-bit numbers."""
-    return (audio[0, 0].clamp(-1, 1) * 32767).round().cpu().numpy().astype("<i2").tobytes()
+    return pcm(audio[0, 0])

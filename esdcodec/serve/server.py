@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -13,25 +14,35 @@ from .endpoints import Service
 from .live import MAX_MESSAGE
 from .settings import ServerSettings
 
+if TYPE_CHECKING:
+    from ..tts import TextToSpeech
+
 
 class CodecServer(uvicorn.Server):
     """A codec's server; `run` serves until a signal comes, or `should_exit` is set, and then finishes what has begun.
 
     Args:
         on_start: is called with the URL when requests are served.
+        tts: what speaks, as `load_tts` gives it. None: nothing.
 
     Raises:
         OSError: the port is taken, or not allowed.
     """
 
-    def __init__(self, codec: ESDCodec, settings: ServerSettings, on_start: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        codec: ESDCodec,
+        settings: ServerSettings,
+        on_start: Callable[[str], None],
+        tts: "TextToSpeech | None" = None,
+    ) -> None:
         is_ipv6 = ":" in settings.host
         self.listening = socket.create_server(
             (settings.host, settings.port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET
         )
         host, port = f"[{settings.host}]" if is_ipv6 else settings.host, self.listening.getsockname()[1]
         self.url, self.on_start = f"http://{host}:{port}", on_start
-        self.service = Service(codec, settings)
+        self.service = Service(codec, settings, tts)
         super().__init__(
             uvicorn.Config(
                 self.service.application,

@@ -1,19 +1,22 @@
 """The queue before the codec: so many requests work, so many wait, and the others are told to come again."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from .refusal import Refusal
 
 Result = TypeVar("Result")
+Send = Callable[[bytes], None]
+UNDER_WAY = 4  # pieces of an answer that are made and not yet taken
 
 
-class ClientLeft(Exception):
-    """Nobody waits for the result any more."""
+class ClientLeft(BrokenPipeError):
+    """Nobody waits for the result any more. Encoders of audio pass the errors of files on, and no others."""
 
 
 class Work:
@@ -32,6 +35,32 @@ class Work:
         """
         if self._unwanted.is_set():
             raise ClientLeft
+
+
+async def next_piece(pieces: AsyncIterator[bytes], left: Awaitable[object]) -> bytes:
+    """The next piece of an answer.
+
+    Raises:
+        ClientLeft: the client left before.
+    """
+    piece: asyncio.Future[bytes] = asyncio.ensure_future(anext(pieces))  # type: ignore[arg-type]
+    watch: asyncio.Future[object] = asyncio.ensure_future(left)
+    either: set[asyncio.Future[Any]] = {piece, watch}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if piece.done():
+            return piece.result()
+        raise ClientLeft
+    finally:
+        watch.cancel()
+        piece.cancel()
+
+
+async def joined(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 class WorkQueue:
@@ -88,6 +117,58 @@ class WorkQueue:
             if not job.cancel():  # it has begun
                 with contextlib.suppress(Exception):
                     await result
+
+    async def stream(self, function: Callable[[Work, Send], object], timeout: float) -> AsyncGenerator[bytes, None]:
+        """What `function` sends from a thread, piece by piece; it waits while more than a few are not taken.
+
+        It has a slot until the thread has ended. Who takes no more closes the iterator, and the work is given up.
+
+        Args:
+            timeout: seconds until each piece, the first one's with those in the queue.
+
+        Raises:
+            Refusal: all slots are taken, or a piece took too long.
+        """
+        work, loop = Work(), asyncio.get_running_loop()
+        pieces: asyncio.Queue[bytes] = asyncio.Queue(UNDER_WAY)
+
+        def send(data: bytes) -> None:
+            sending = asyncio.run_coroutine_threadsafe(pieces.put(data), loop)
+            try:
+                while True:
+                    with contextlib.suppress(concurrent.futures.TimeoutError):
+                        return sending.result(0.1)
+                    work.check()
+            except ClientLeft:
+                sending.cancel()
+                raise
+
+        slot = contextlib.ExitStack()
+        slot.enter_context(self.slot())
+        job = self._threads.submit(self._counted, lambda work: function(work, send), work)
+        result = asyncio.wrap_future(job)
+
+        def ended(done: "asyncio.Future[object]") -> None:
+            slot.close()
+            if not done.cancelled():
+                done.exception()  # is known to those who took the pieces
+
+        result.add_done_callback(ended)
+        try:
+            while not result.done() or not pieces.empty():
+                taking = asyncio.ensure_future(pieces.get())
+                waiting: set[asyncio.Future[Any]] = {taking, result}
+                await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if taking.done():
+                    yield taking.result()
+                    continue
+                taking.cancel()
+                if not result.done():
+                    raise Refusal(504, f"this took more than {timeout:g} s: send less at once")
+            result.result()  # raises what went wrong
+        finally:
+            work.give_up()
+            job.cancel()
 
     def _counted(self, function: Callable[[Work], Result], work: Work) -> Result:
         work.check()

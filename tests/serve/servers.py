@@ -14,10 +14,11 @@ from tests.conftest import PATIENCE
 
 
 @contextmanager
-def running(codec: ESDCodec, **settings: object) -> Iterator[CodecServer]:
+def running(codec: ESDCodec, tts: object = None, **settings: object) -> Iterator[CodecServer]:
     """A server at a free port; at the end it is stopped, and must stop."""
     started = threading.Event()
-    server = CodecServer(codec, ServerSettings(port=0, **settings), lambda _: started.set())  # type: ignore[arg-type]
+    given = ServerSettings(port=0, **settings)  # type: ignore[arg-type]
+    server = CodecServer(codec, given, lambda _: started.set(), tts)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert started.wait(PATIENCE)

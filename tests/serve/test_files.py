@@ -106,7 +106,7 @@ class TestRefusals:
         assert post(http, "decode", talk).status_code == 422
         assert post(http, "decode", coded[:-3]).status_code == 422
         assert post(http, "encode", b"").status_code == 400
-        nothing = http.get("/v1/audio/speech")
+        nothing = http.get("/v1/audio")
         assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, 404)
         assert http.get("/v1/codec/encode").status_code == 405
 
