@@ -7,6 +7,7 @@ import argparse
 from .options import AUDIO_FORMATS, UsageError, add_existing, format_of
 from .parsing import Command, Commands, add_command
 from .speech_model import SpeechModelChoice, add_speech_model
+from .terminal import printable
 
 EXAMPLES = """  esdcodec speak "Something to say." -o said.wav            in the model's own voice
   esdcodec speak "The same." --voice me.voice -o me.flac    in one that `esdcodec voice` made
@@ -21,6 +22,7 @@ def add_parser(commands: Commands[Command]) -> None:
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("text", nargs="?", metavar="TEXT", help="what is said, or - for a pipe")
     what.add_argument("--lines", metavar="FILE", help="a text in each line, or - for a pipe; --output is a folder")
+    what.add_argument("--list-voices", action="store_true", help="print those of the model, and say nothing")
     group = command.add_argument_group("files")
     group.add_argument("-o", "--output", help="file, folder/, or - for a pipe (default: speech.wav; of a pipe, a pipe)")
     group.add_argument("--format", choices=AUDIO_FORMATS, help="of what is written (default: that of --output, or wav)")
@@ -38,6 +40,8 @@ def start(args: argparse.Namespace) -> int:
     from .speaking import Speaking, run
     from .speech_lines import lines_of, text_of
 
+    if args.list_voices:
+        return _list_voices(args.model)
     if args.overwrite and args.skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other")
     format = format_of(args.output, args.format, AUDIO_FORMATS)
@@ -60,3 +64,17 @@ def start(args: argparse.Namespace) -> int:
         json=args.json,
     )
     return run(settings, lines, refused)
+
+
+def _list_voices(model: str) -> int:
+    from ..infer.tts.folder import SpeechModelConfig, find_folder, voice_files
+    from ..tts import Voice
+
+    folder = find_folder(model)
+    default = SpeechModelConfig.read(folder).default_voice
+    for name, file in voice_files(folder).items():
+        voice = Voice.load(file)
+        consent = "its speaker agreed" if voice.consent == "agreed" else "not known whether its speaker agreed"
+        about = [consent, *[voice.origin] * bool(voice.origin), *["the default"] * (name == default)]
+        print(printable(f"{name:16} {'; '.join(about)}"))
+    return 0

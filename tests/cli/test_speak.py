@@ -106,6 +106,14 @@ def test_text_comes_out_of_a_pipe(speak, monkeypatch, tmp_path):
     assert not (tmp_path / "y.mp3").exists()
 
 
+def test_voices_are_listed_with_whether_their_speakers_agreed(speak, capsys):
+    assert speak("--list-voices") == 0
+    assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
+        ["he", "its speaker agreed"],
+        ["she", "its speaker agreed; the default"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [

@@ -91,6 +91,11 @@ def find_folder(source: str | Path) -> Path:
     return folder
 
 
+def voice_files(folder: Path) -> dict[str, Path]:
+    """The voices of a model by their names."""
+    return {file.stem: file for file in sorted((folder / VOICES).glob("*.voice"))}
+
+
 def bundle_tts(
     folder: str | Path,
     *,

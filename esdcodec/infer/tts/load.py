@@ -8,7 +8,7 @@ import torch
 from ...codec import ESDCodec, best_device, load
 from ...model_tts.acoustic_folder import load_acoustic
 from ...model_tts.text_to_codes import TextToCodes, check_fingerprint
-from .folder import ACOUSTIC, TEXT_TO_CODES, VOICES, SpeechModelConfig, find_folder
+from .folder import ACOUSTIC, TEXT_TO_CODES, SpeechModelConfig, find_folder, voice_files
 from .settings import SpeechSettings
 from .synthesis import TextToSpeech
 
@@ -52,7 +52,7 @@ def load_tts(
         codec,
         text,
         load_acoustic(folder / ACOUSTIC, codec.fingerprint, device=codec.device),
-        voices={file.stem: file for file in sorted((folder / VOICES).glob("*.voice"))},
+        voices=voice_files(folder),
         default_voice=config.default_voice,
         language=config.language,
         settings=SpeechSettings.from_dict(config.settings),

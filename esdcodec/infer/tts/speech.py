@@ -20,7 +20,7 @@ def joined_stop(stops: Sequence[Stop]) -> Stop:
     return next((stop for stop in stops if stop != "end"), "end")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Speech:
     """Audio that was generated. `numpy.asarray` of it are its samples."""
 

@@ -268,8 +268,8 @@ class TextToSpeech:
             return trimmer.push(decoder.push(codes[None].to(self.codec.device))[0, 0].cpu())
 
         for code in semantic:
-            piece = audio(acoustic.push(torch.tensor([code])))
-            if len(piece):
+            codes = acoustic.push(torch.tensor([code]))
+            if codes.shape[1] and len(piece := audio(codes)):
                 yield piece
         rest = [audio(acoustic.finish()), trimmer.push(decoder.finish()[0, 0].cpu()), trimmer.finish()]
         yield torch.cat(rest)

@@ -39,7 +39,7 @@ class VoiceError(ESDCodecError, ValueError):
     """A file is no whole voice, a recording makes none, or it is of another codec; the message says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Voice:
     """Speech of one speaker and what was said in it, after which a model goes on.
 
