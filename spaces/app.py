@@ -11,7 +11,13 @@ SETTINGS = DemoSettings(
     port=int(os.environ.get("GRADIO_SERVER_PORT", 7860)),
     max_seconds=float(os.environ.get("ESDCODEC_MAX_SECONDS", 30)),
 )
-demo = make_page(esdcodec.load(os.environ.get("ESDCODEC_MODEL", "25hz_nano")), SETTINGS)
+codec = esdcodec.load(os.environ.get("ESDCODEC_MODEL", "25hz_nano"))
+tts = None
+if "ESDCODEC_TTS" in os.environ:
+    from esdcodec.tts import load_tts
+
+    tts = load_tts(os.environ["ESDCODEC_TTS"], codec=codec)
+demo = make_page(codec, SETTINGS, tts)
 
 if __name__ == "__main__":
     print(serve_page(demo, SETTINGS), flush=True)

@@ -51,7 +51,7 @@ def compare(codec: ESDCodec, file: str | Path, numbers: Sequence[int], max_secon
     """
     if not numbers:
         raise ValueError("choose at least one number of codebooks")
-    original, rate = _read(file, max_seconds)
+    original, rate = read_recording(file, max_seconds)
     numbers = sorted(set(numbers))
     coded = io.BytesIO()
     result = encode_file(codec, file, coded, numbers[-1])
@@ -66,8 +66,13 @@ def compare(codec: ESDCodec, file: str | Path, numbers: Sequence[int], max_secon
     )
 
 
-def _read(file: str | Path, max_seconds: float) -> tuple[Waveform, int]:
-    """All of a file that is short enough; of one that is not, no more than that is decoded."""
+def read_recording(file: str | Path, max_seconds: float) -> tuple[Waveform, int]:
+    """All of a file that is short enough, ``[T]``, and its rate; of one that is not, no more than that is decoded.
+
+    Raises:
+        AudioFileError: this is no audio.
+        ValueError: it is longer than `max_seconds`.
+    """
     parts, n_samples = [], 0
     with opened(file) as (rate, blocks):
         for block in blocks:

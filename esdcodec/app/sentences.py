@@ -6,7 +6,6 @@ from pathlib import Path
 
 import gradio
 
-from ..audio import AudioFileError
 from ..errors import ESDCodecError
 
 SHOWN_SECONDS = 20
@@ -18,16 +17,17 @@ def sentence(message: str) -> gradio.Error:
 
 
 @contextmanager
-def told_as_sentences(file: str | None = None) -> Iterator[None]:
-    """What was wrong with what the visitor gave, without the folder of the server that `file` is in.
+def told_as_sentences(*files: str | None) -> Iterator[None]:
+    """What was wrong with what the visitor gave, without the folder of the server that `files` are in.
 
     Raises:
         gradio.Error: what the page shows as a sentence.
     """
     try:
         yield
-    except AudioFileError as error:
-        name = Path(file).name if file else ""
-        raise sentence(f"{name}{str(error).removeprefix(str(file))}") from error
     except (ESDCodecError, ValueError) as error:
-        raise sentence(str(error)[:1].upper() + str(error)[1:]) from error
+        message, names = str(error), [Path(file).name for file in files if file]
+        for file, name in zip(filter(None, files), names):
+            message = message.replace(file, name)
+        begins_with_name = message.startswith(tuple(names))
+        raise sentence(message if begins_with_name else message[:1].upper() + message[1:]) from error

@@ -4,8 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .file_task import load_codec
-from .options import CodecSettings, UsageError, add_model_choice
+from .file_task import load_codec, load_speaker
+from .options import CodecSettings, UsageError, add_model_choice, add_speaker
 from .parsing import Command, Commands, add_command
 from .terminal import printable
 
@@ -22,10 +22,11 @@ def add_parser(commands: "Commands[Command]") -> None:
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen at")
     command.add_argument("--port", type=int, default=7860, help="0: one that is free")
-    add_model_choice(command)
+    add_speaker(add_model_choice(command))
     group = command.add_argument_group("limits")
     group.add_argument("--max-seconds", type=float, default=30.0, help="of a recording")
     group.add_argument("--max-megabytes", type=float, default=20.0, help="of a file")
+    group.add_argument("--max-characters", type=int, default=500, help="of a text that is to be said")
     group.add_argument("--queue", type=int, default=16, help="recordings that wait")
 
 
@@ -49,9 +50,9 @@ def _serve(args: argparse.Namespace) -> int:
         from ..app.settings import DemoSettings
     except ModuleNotFoundError as error:
         raise UsageError(f'the page needs {error.name}: `pip install "esdcodec[demo]"`') from error
-    settings = DemoSettings(args.host, args.port, args.max_seconds, args.max_megabytes, args.queue)
+    settings = DemoSettings(args.host, args.port, args.max_seconds, args.max_characters, args.max_megabytes, args.queue)
     codec = load_codec(CodecSettings(args.model, args.device, args.dtype))
-    page = make_page(codec, settings)
+    page = make_page(codec, settings, load_speaker(args.tts, codec))
     print(f"{printable(codec.name)} at {serve_page(page, settings)}", flush=True)
     page.block_thread()
     return 0
