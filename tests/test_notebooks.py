@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE, write_speech
+from tests.speaking import make_speaking_model
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -24,6 +25,7 @@ TINY = {  # what a notebook reads of the environment
 WRITTEN = {  # by the commands in it, whose failures are no exceptions of the notebook
     "quickstart": ["talk.esd"],
     "language_model": ["tokens/*.manifest.json"],
+    "speech_from_text": ["said.wav", "my.voice"],
     "fine_tune": ["run/export/model.safetensors"],
 }
 
@@ -46,12 +48,14 @@ def speech_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(notebook, model, speech_folder, tmp_path, monkeypatch):
+def test_a_notebook_runs(notebook, codec, model, speech_folder, tmp_path, tmp_path_factory, monkeypatch):
     nbformat = pytest.importorskip("nbformat", reason='no nbformat: `pip install -e ".[dev]"`')
     nbclient = pytest.importorskip("nbclient", reason='no nbclient: `pip install -e ".[dev]"`')
     pytest.importorskip("ipykernel", reason='no ipykernel: `pip install -e ".[dev]"`')
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     given = {"MODEL": model, "SPEECH": str(speech_folder), "PATH": path, "PYTHONPATH": str(ROOT)}
+    if notebook.stem == "speech_from_text":
+        given["TTS"] = str(make_speaking_model(codec, model, tmp_path_factory.mktemp("speaking")))
     for name, value in {**TINY, **given, "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"}.items():
         monkeypatch.setenv(name, value)
     told = nbformat.read(notebook, as_version=4)
