@@ -149,7 +149,8 @@ class DecoderGraph(nn.Module):
         semantic, *acoustic = torch.cat([codes, unused], dim=1)[:, : 1 + len(quantizers)].unbind(1)
         latent = self.semantic_decoder(_entries(semantic, self.semantic_quantizer.effective_codebook()))
         for quantizer, layer in zip(quantizers, acoustic):
-            quantized = _entries(layer.clamp(min=0), _table(quantizer))
+            # -1 is looked up as 1, and multiplied away; not every runtime clamps integers
+            quantized = _entries(layer.abs(), _table(quantizer))
             latent = latent + quantized * (layer >= 0).float().unsqueeze(1)
         subband, _ = self.condition_network(latent)
         return self.decoder(latent, subband)

@@ -28,6 +28,7 @@ def write_models(models: Mapping[str, ModelProto], folder: Path) -> list[Path]:
     with whole_file(paths[-1]) as stream:
         offsets: dict[bytes, int] = {}
         for model in models.values():
+            _convert_constants(model)
             _halve(model)
             for tensor in model.graph.initializer:
                 if len(tensor.raw_data) >= _SMALLEST:
@@ -36,6 +37,24 @@ def write_models(models: Mapping[str, ModelProto], folder: Path) -> list[Path]:
         with whole_file(path) as stream:
             stream.write(model.SerializeToString())
     return paths
+
+
+def _convert_constants(model: ModelProto) -> None:
+    """Store constants in the type in which they are used: not every runtime converts all of them."""
+    from onnx import helper, numpy_helper
+
+    constants = {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in constants:
+            values = numpy_helper.to_array(constants[node.input[0]])
+            kind = helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
+            name = node.output[0]
+            node.CopyFrom(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values.astype(kind))))
+            constants[name] = node.attribute[0].t  # which may be converted again
+    used = {name for node in model.graph.node for name in node.input}
+    nodes = [node for node in model.graph.node if node.op_type != "Constant" or node.output[0] in used]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _halve(model: ModelProto) -> None:

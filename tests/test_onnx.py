@@ -120,6 +120,20 @@ def stored(folder):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_constants_have_the_types_in_which_they_are_used(codec, tmp_path):
+    """A runtime for graphics cards converts no doubles, and clamps no integers."""
+    onnx = pytest.importorskip("onnx")
+    export_onnx(codec, tmp_path)
+    for name in ("encoder.onnx", "decoder.onnx"):
+        nodes = onnx.load(str(tmp_path / name), load_external_data=False).graph.node
+        constants = {node.output[0]: node.attribute[0].t for node in nodes if node.op_type == "Constant"}
+        used = [name for node in nodes for name in node.input]
+        assert set(constants) <= set(used)
+        assert not [node.name for node in nodes if node.op_type == "Cast" and node.input[0] in constants]
+        assert onnx.TensorProto.DOUBLE not in {tensor.data_type for tensor in constants.values()}
+
+
+@pytest.mark.filterwarnings("ignore")
 class TestSharedWeights:
     def test_weights_of_both_halves_are_stored_once(self, codec, tmp_path):
         paths = export_onnx(codec, tmp_path)

@@ -32,6 +32,7 @@ let kept: Promise<boolean>;
 function run(work: () => Promise<void>): void {
   const own = ++newest;
   worker.stop();
+  say("status", "");
   running = running.then(async () => {
     if (own !== newest) return;
     say("error", "");

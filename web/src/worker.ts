@@ -28,6 +28,7 @@ const work: { [K in Kind]: (argument: Work[K]["argument"]) => Promise<Work[K]["r
       fetched(new URL("runtime.wasm", self.location.href), count("runtime")),
       ...MODEL.map((name) => fetched(new URL(`model/${name}`, base), count(name))),
     ]);
+    ort.env.logLevel = "error";
     ort.env.wasm.numThreads = 1; // more need headers that static pages do not have
     ort.env.wasm.wasmBinary = runtime.buffer as ArrayBuffer;
     files = { description: JSON.parse(new TextDecoder().decode(description)), encoder, decoder, weights };
@@ -46,8 +47,8 @@ const work: { [K in Kind]: (argument: Work[K]["argument"]) => Promise<Work[K]["r
   },
 
   async decode(file: Encoded) {
-    const { sampleRate, hopLength, originalRate } = file.header;
-    const spectrogram = new Spectrogram(file.codes[0].length * hopLength, sampleRate);
+    const { sampleRate, originalRate } = file.header;
+    const spectrogram = new Spectrogram((Number(file.originalSamples) * sampleRate) / originalRate, sampleRate);
     const pieces = await codec.decode(file, progress, (samples) => spectrogram.push(samples));
     return { wav: wavOf(pieces, originalRate), picture: spectrogram.finish() };
   },
