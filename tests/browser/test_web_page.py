@@ -93,10 +93,10 @@ def by_python(codec, source, n_quantizers):
 
 
 def are_equal(ours, right):
-    """Everything but one code in a thousand, which may fall to the other of two equally near entries."""
+    """Everything, but for one frame that may fall to the other of two equally near entries."""
     ours, right = bitstream.Reader(io.BytesIO(ours.read_bytes())), bitstream.Reader(right)
     assert (ours.header, ours.original_samples) == (right.header, right.original_samples)
-    return (ours.read() == right.read()).mean() >= 0.999
+    return (ours.read() != right.read()).any(axis=0).sum() <= 1
 
 
 def test_a_sentence_has_the_codes_and_the_audio_of_python(page, nano, tmp_path):
@@ -149,8 +149,8 @@ def test_files_are_opened_and_long_work_is_stopped(page, nano, tmp_path):
         ("talk.txt", b"no audio", "This browser cannot read this file as audio. A wav file always works."),
         ("talk.wav", b"", "This file is empty."),
         ("talk.esd", b"no codes", "This is no .esd file: it does not begin with ESDC."),
-        ("cut.esd", written(codes_of(40))[:-1], "The end of this .esd file is missing or damaged: it was cut, or more"),
-        ("other.esd", written(codes_of(40)), "These codes are of the model “25hz_nano”, and this page has “25hz_nano_v"),
+        ("cut.esd", written(codes_of(40))[:-1], "The end of this .esd file is missing or damaged: it was cut"),
+        ("other.esd", written(codes_of(40)), "These codes are of the model “25hz_nano”, and this page has “25hz"),
     ],
 )
 def test_what_is_not_possible_is_a_sentence(page, tmp_path, name, content, sentence):
@@ -175,7 +175,7 @@ def test_it_is_used_by_keyboard_and_fits_phone_and_desk(page):
     assert reached == ["record", "open", "sample", "books", "esd"]
     for role in ("button", "slider", "link", "img", "progressbar"):
         for control in page.get_by_role(role, include_hidden=True).all():
-            named = control.get_attribute("aria-label") or control.text_content() or control.get_attribute("aria-labelledby")
+            named = control.get_attribute("aria-label") or control.text_content()
             assert named or control.get_attribute("id") == "books"  # which has a label
 
 
@@ -187,7 +187,7 @@ def test_it_works_offline_once_loaded(page):
     page.get_by_role("button", name="Take a recorded sentence").click()
     until(page, "Done")
     page.get_by_role("button", name="Record", exact=True).click()
-    page.get_by_text("This page may not use the microphone. Allow it in the browser's settings, or open a file.").wait_for()
+    page.get_by_text("This page may not use the microphone. Allow it in the browser's settings, or").wait_for()
 
 
 def test_what_is_loaded_is_small(folder):

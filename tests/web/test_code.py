@@ -77,21 +77,26 @@ def test_version_1_is_read_and_damage_is_refused_as_in_python(node, programs, tm
 
 
 def test_audio_is_resampled_as_by_soxr(node, programs, tmp_path):
-    """Whole ratios have its very filter; the others, which it takes in several steps, one with the same edges."""
-    exact = [(16000, 24000), (8000, 24000), (48000, 24000), (24000, 16000), (24000, 8000), (24000, 48000)]
-    near = [(44100, 24000), (22050, 24000), (11025, 24000), (24000, 44100), (96000, 24000)]
-    talk = {rate: resample(speech(0.5)[0, 0].numpy(), 24000, rate) for rate, _ in exact + near}
+    """Small ratios have its very filter, other usual rates one that equals it but for the first samples."""
+    most_error = {  # dB
+        -120: [(16000, 24000), (8000, 24000), (48000, 24000), (24000, 16000), (24000, 8000), (24000, 48000)],
+        -95: [(44100, 24000), (22050, 24000), (11025, 24000), (24000, 44100)],
+        -60: [(32000, 24000), (88200, 24000), (24000, 22050)],
+    }
+    ratios = [(*ratio, error) for error, ratios in most_error.items() for ratio in ratios]
     tasks = []
-    for rate, target in exact + near:
-        talk[rate].tofile(tmp_path / f"{rate}")
+    for rate, target, _ in ratios:
+        talk = resample(speech(0.5)[0, 0].numpy(), 24000, rate)
+        talk.tofile(tmp_path / f"{rate}")
         tasks.append([str(tmp_path / f"{rate}"), str(tmp_path / f"{rate}-{target}"), rate, target])
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     node(programs / "command.mjs", "resample", tmp_path / "tasks.json")
-    for rate, target in exact + near:
-        right = resample(talk[rate], rate, target)
+    for rate, target, most in ratios:
+        right = resample(np.fromfile(tmp_path / f"{rate}", np.float32), rate, target)
         ours = np.fromfile(tmp_path / f"{rate}-{target}", np.float32)
-        error = 10 * np.log10(np.mean((ours - right) ** 2) / np.mean(right**2))
-        assert error < (-120 if (rate, target) in exact else -60), (rate, target)
+        assert len(ours) == len(right)
+        error = 10 * np.log10(np.mean((ours - right)[1000:] ** 2) / np.mean(right**2))
+        assert error < most, (rate, target)
 
 
 def test_wav_files_have_the_samples_and_the_gain_that_python_reads(node, programs, tmp_path):

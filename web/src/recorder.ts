@@ -25,7 +25,8 @@ export class Recorder {
     } catch (error) {
       throw new PageError(sentenceOf(error));
     }
-    const context = new AudioContext(); // at the device's rate: nothing is resampled
+    const { sampleRate } = stream.getAudioTracks()[0].getSettings(); // where the browser says it
+    const context = new AudioContext({ sampleRate }); // of the microphone, so that nothing is resampled
     const recorder = new Recorder(context, stream);
     await context.audioWorklet.addModule(new URL("microphone.js", document.baseURI).href);
     const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });

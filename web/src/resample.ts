@@ -3,12 +3,29 @@
 
 import { joined } from "./recording.ts";
 
-// A windowed sinc, in samples of the lower of both rates. The three numbers are those with which it equals the impulse
-// response of soxr's VHQ, measured at 24 to 48 kHz, to -300 dB.
+// A windowed sinc; lengths are in samples of the lower of both rates. The numbers are those with which it has the impulse
+// response of soxr's VHQ, as measured: to -190 dB where one rate is a small multiple of a fraction of the other. In other
+// ratios soxr takes several steps, whose response falls a little (0.1 % at the edge) within the band; the filter is then
+// summed with copies of itself, half samples apart, that fall alike.
+interface Design {
+  halfLength: number;
+  beta: number; // of the Kaiser window
+  copies: number[]; // weights of the first, second, … on each side
+}
+
 const CUTOFF = 0.95566416; // of half the lower rate
-const HALF_LENGTH = 133; // samples
-const KAISER_BETA = 18.433496;
+const SMALL_RATIO = { halfLength: 133, beta: 18.433496, copies: [] };
+const UPWARDS = { halfLength: 138.277, beta: 19.119, copies: [0.0485077, -0.0308959, 0.0139533, -0.0040723, 0.0005918] };
+const DOWNWARDS = { halfLength: 138.277, beta: 19.119, copies: [0.0434645, -0.0278519, 0.0127057, -0.0037608, 0.0005564] };
+const LARGEST_SMALL = 4; // number in a ratio
 const MOST_PHASES = 2048; // kept; between them filters are interpolated
+
+function designFor(up: number, down: number): Design {
+  const most = Math.max(up, down);
+  if (most > LARGEST_SMALL) return up > down ? UPWARDS : DOWNWARDS;
+  // soxr's is a whole number of its finest steps long
+  return { ...SMALL_RATIO, halfLength: SMALL_RATIO.halfLength + (most % 2 ? -0.5 : 0.5) / most };
+}
 
 /** Resamples a recording that comes in pieces; T samples give ⌈T · to / from⌉. */
 export class Resampler {
@@ -71,18 +88,16 @@ export function resample(samples: Float32Array, from: number, to: number): Float
 
 class PolyphaseFilter {
   readonly half: number; // whole samples of the input on each side
+  private readonly design: Design;
   private readonly scale: number; // samples of the lower rate in one of the input
-  private readonly width: number; // the same as `half`, not rounded
   private readonly phases: number;
   private readonly exact: boolean; // every phase is kept
   private readonly kept = new Map<number, Float64Array>();
 
   constructor(up: number, down: number) {
-    const most = Math.max(up, down);
-    const length = HALF_LENGTH + (most % 2 ? -0.5 : 0.5) / most; // soxr's: a whole number of its finest steps
+    this.design = designFor(up, down);
     this.scale = Math.min(1, up / down);
-    this.width = length / this.scale;
-    this.half = Math.ceil(this.width);
+    this.half = Math.ceil((this.design.halfLength + this.design.copies.length / 2) / this.scale);
     this.exact = up <= MOST_PHASES;
     this.phases = this.exact ? up : MOST_PHASES;
   }
@@ -108,13 +123,21 @@ class PolyphaseFilter {
   }
 
   private response(t: number): number {
-    const edge = 1 - (t / this.width) ** 2;
-    if (edge <= 0) return 0;
-    const cutoff = CUTOFF * this.scale;
-    const x = Math.PI * cutoff * t;
-    const sinc = x === 0 ? 1 : Math.sin(x) / x;
-    return (cutoff * sinc * bessel(KAISER_BETA * Math.sqrt(edge))) / bessel(KAISER_BETA);
+    const { copies } = this.design;
+    let sum = sinc(t * this.scale, this.design) * (1 - 2 * copies.reduce((a, b) => a + b, 0));
+    copies.forEach((weight, i) => {
+      for (const shift of [-(i + 1) / 2, (i + 1) / 2]) sum += weight * sinc(t * this.scale + shift, this.design);
+    });
+    return sum * this.scale;
   }
+}
+
+/** The windowed sinc, `t` samples of the lower rate from its middle. */
+function sinc(t: number, { halfLength, beta }: Design): number {
+  const edge = 1 - (t / halfLength) ** 2;
+  if (edge <= 0) return 0;
+  const x = Math.PI * CUTOFF * t;
+  return (CUTOFF * (x === 0 ? 1 : Math.sin(x) / x) * bessel(beta * Math.sqrt(edge))) / bessel(beta);
 }
 
 function product(taps: Float64Array, samples: Float32Array, start: number): number {
