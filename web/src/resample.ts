@@ -58,7 +58,11 @@ export class Resampler {
   /** The samples that were waiting for what follows. */
   finish(): Float32Array {
     this.buffer = joined([this.buffer, new Float32Array(this.filter.half + 1)]);
-    return this.run(Math.ceil((this.taken * this.up) / this.down));
+    const length = (this.taken * this.up) / this.down;
+    const samples = this.run(Math.ceil(length));
+    // of which less than half is there, soxr gives none
+    if (Math.floor(length + 0.5) < Math.ceil(length)) samples[samples.length - 1] = 0;
+    return samples;
   }
 
   private run(until: number): Float32Array {
