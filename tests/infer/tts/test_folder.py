@@ -1,6 +1,7 @@
 """Two exports and voices become one folder; what does not fit together is refused."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -100,3 +101,10 @@ def test_public_names():
     assert esdcodec.load_tts is load_tts
     assert esdcodec.tts.Voice is esdcodec.tts.__dict__["Voice"]
     assert torch.is_tensor(esdcodec.tts.Speech(torch.zeros(3), 24000, ("end",)).audio)
+
+
+@pytest.mark.parametrize("package", ["transformers", "sentencex"])
+def test_without_the_extra_it_says_how_to_get_it(package, tts_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf'needs {package}: `pip install "esdcodec\[tts\]"`'):
+        load_tts(tts_folder, device="cpu")("A few words.")
