@@ -29,6 +29,35 @@ class AcousticSettings:
     seed: int = 0
 
 
+class AcousticPrompt:
+    """A prompt that the network reads once, for any number of utterances.
+
+    Args:
+        codes: ``[K, P]`` of all codebooks.
+
+    Raises:
+        ValueError: the model has other codebooks.
+    """
+
+    def __init__(self, model: AcousticModel, codes: Tensor) -> None:
+        if codes.dim() != 2 or len(codes) != model.n_codebooks:
+            raise ValueError(f"prompt {list(codes.shape)} must be codes [{model.n_codebooks}, frames] of all codebooks")
+        self.model, self.codes = model, codes
+        self._read: dict[int, list[KeysValues]] = {}
+
+    @torch.no_grad()
+    def read(self, codebook: int) -> list[KeysValues] | None:
+        """What the blocks have read on the way to a codebook; None: the prompt is empty."""
+        if not self.codes.shape[-1]:
+            return None
+        if codebook not in self._read:
+            device = self.model.of_prompt.device
+            positions = torch.arange(-self.codes.shape[-1], 0, device=device)
+            x = self.model.embed_prompt(self.codes[None].to(device))
+            self._read[codebook] = self.model.run(x, torch.tensor([codebook], device=device), positions, None)[1]
+        return self._read[codebook]
+
+
 class AcousticStream:
     """Acoustic codes of one utterance, as its semantic codes come.
 
@@ -42,29 +71,20 @@ class AcousticStream:
         ValueError: the model has not so many codebooks, or the prompt others.
     """
 
-    def __init__(self, model: AcousticModel, prompt: Tensor | None = None, settings: AcousticSettings | None = None):
+    def __init__(
+        self,
+        model: AcousticModel,
+        prompt: AcousticPrompt | Tensor | None = None,
+        settings: AcousticSettings | None = None,
+    ) -> None:
         self.model, self.settings = model, settings or AcousticSettings()
-        n = model.check_n_quantizers(self.settings.n_quantizers)
-        if prompt is not None and (prompt.dim() != 2 or len(prompt) != model.n_codebooks):
-            raise ValueError(
-                f"prompt {list(prompt.shape)} must be codes [{model.n_codebooks}, frames] of all codebooks"
-            )
-        self.n_quantizers = n
+        self.n_quantizers = n = model.check_n_quantizers(self.settings.n_quantizers)
+        prompt = AcousticPrompt(model, prompt) if isinstance(prompt, Tensor) else prompt
         self.random = torch.Generator().manual_seed(self.settings.seed)
         self.position = 0
         self.waiting = torch.zeros(0, dtype=torch.int64, device=model.of_prompt.device)
         prompts = [prompt] if prompt is None or self.settings.guidance == 1 else [prompt, None]
-        self.read = [[self._begin(k, each) for k in range(1, n)] for each in prompts]
-
-    @torch.no_grad()
-    def _begin(self, codebook: int, prompt: Tensor | None) -> list[KeysValues] | None:
-        """What the blocks have read before the first frame."""
-        if prompt is None or not prompt.shape[-1]:
-            return None
-        device = self.model.of_prompt.device
-        positions = torch.arange(-prompt.shape[-1], 0, device=device)
-        x = self.model.embed_prompt(prompt[None].to(device))
-        return self.model.run(x, torch.tensor([codebook], device=device), positions, None)[1]
+        self.read = [[None if each is None else each.read(k) for k in range(1, n)] for each in prompts]
 
     def push(self, semantic: Tensor) -> Tensor:
         """Codes ``[n, L]`` of all chunks that are complete with the semantic codes ``[l]``."""
@@ -111,7 +131,10 @@ class AcousticStream:
 
 
 def acoustic_codes(
-    model: AcousticModel, semantic: Tensor, prompt: Tensor | None = None, settings: AcousticSettings | None = None
+    model: AcousticModel,
+    semantic: Tensor,
+    prompt: AcousticPrompt | Tensor | None = None,
+    settings: AcousticSettings | None = None,
 ) -> Tensor:
     """Codes ``[n, L]`` of an utterance with the semantic codes ``[L]``; arguments as `AcousticStream` takes them.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from esdcodec.model_tts.acoustic import AcousticModel
-from esdcodec.model_tts.acoustic_generation import AcousticSettings, AcousticStream, acoustic_codes
+from esdcodec.model_tts.acoustic_generation import AcousticPrompt, AcousticSettings, AcousticStream, acoustic_codes
 
 SIZES = (16, 12, 12, 12)
 CHUNK = 4
@@ -120,6 +120,15 @@ class TestGeneration:
         assert torch.cat(found, dim=-1).equal(acoustic_codes(model, semantic, prompt, settings))
         assert [f.shape[-1] % CHUNK for f in found[:-1]] == [0] * len(pieces)  # as soon as a chunk is there
         assert found[-1].shape[-1] == 3
+
+    @pytest.mark.parametrize("guidance", [1.0, 2.5])
+    def test_a_prompt_that_was_read_once_is_good_for_many(self, model, guidance):
+        settings, prompt = replace(self.GREEDY, guidance=guidance), codes(6, seed=1)[0]
+        read = AcousticPrompt(model, prompt)
+        for seed in (2, 3):
+            semantic = codes(9, seed=seed)[0, 0]
+            expected = acoustic_codes(model, semantic, prompt, settings)
+            assert acoustic_codes(model, semantic, read, settings).equal(expected)
 
     def test_how_many_codebooks_is_chosen_when_they_are_made(self, model):
         semantic = codes(9)[0, 0]

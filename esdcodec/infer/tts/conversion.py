@@ -15,7 +15,7 @@ from ...audio import AudioFileError, Waveform, opened
 from ...codec import ESDCodec
 from ...loudness import LoudnessMeter, gain_for
 from ...model_tts.acoustic import AcousticModel
-from ...model_tts.acoustic_generation import AcousticSettings, acoustic_codes
+from ...model_tts.acoustic_generation import AcousticPrompt, AcousticSettings, acoustic_codes
 
 LONGEST = 20.0  # seconds that the acoustic network sees together; longer speech is cut where it is quietest
 BLOCK = 2**18  # samples
@@ -28,7 +28,7 @@ def convert(
     model: AcousticModel,
     source: SpeechSource,
     sample_rate: int | None,
-    prompt: Tensor | None,
+    prompt: AcousticPrompt | None,
     settings: AcousticSettings,
     problems: list[str] | None = None,
 ) -> Iterator[Tensor]:
@@ -36,7 +36,7 @@ def convert(
 
     Args:
         source: a file, open ones at their beginning, or samples ``[T]`` at `sample_rate` Hz (default: the codec's).
-        prompt: codes ``[K, P]`` of the voice.
+        prompt: of the voice.
         problems: what turns out to be missing or damaged is added here.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...codec import ESDCodec
 from ...model_tts.acoustic import AcousticModel
-from ...model_tts.acoustic_generation import AcousticStream, acoustic_codes
+from ...model_tts.acoustic_generation import AcousticPrompt, AcousticStream, acoustic_codes
 from ...model_tts.generate import GeneratedCodes, Stop
 from ...model_tts.sequence import SpokenText
 from ...model_tts.text_to_codes import TextToCodes
@@ -23,6 +23,7 @@ from .voice import Voice
 
 BATCH = 8  # sentences that go through the language model together
 LOOK_AHEAD_MS = 120.0  # of a stream
+KEPT_VOICES = 8  # whose prompts stay read
 
 VoiceChoice = Voice | str | Path | None
 
@@ -32,7 +33,7 @@ class Prompt:
     """A voice as the two networks take it; nothing where there is none."""
 
     spoken: SpokenText | None = None
-    codes: Tensor | None = None  # [K, P]
+    acoustic: AcousticPrompt | None = None
 
 
 class TextToSpeech:
@@ -174,7 +175,7 @@ class TextToSpeech:
             problems: what turns out to be missing or damaged in the recording is added here.
         """
         settings, prompt = self.settings.changed(**changes), self._prompt(voice)
-        return convert(self.codec, self.acoustic, audio, sample_rate, prompt.codes, settings.acoustic, problems)
+        return convert(self.codec, self.acoustic, audio, sample_rate, prompt.acoustic, settings.acoustic, problems)
 
     # ---- voices -----------------------------------------------------------------------------------------------------
 
@@ -204,12 +205,16 @@ class TextToSpeech:
         if choice is None:
             return Prompt()
         key = choice if isinstance(choice, str) and choice in self._files else None
-        if key is not None and key in self._prompts:
-            return self._prompts[key]
-        voice = self.voice(choice)
-        prompt = Prompt(self.text_to_codes.voice(voice.text, voice.codes[0]), voice.codes)
+        if key is None or key not in self._prompts:
+            voice = self.voice(choice)
+            spoken = self.text_to_codes.voice(voice.text, voice.codes[0])
+            prompt = Prompt(spoken, AcousticPrompt(self.acoustic, voice.codes))
+        else:
+            prompt = self._prompts.pop(key)
         if key is not None:
-            self._prompts[key] = prompt
+            self._prompts[key] = prompt  # the last one is the newest
+            for oldest in list(self._prompts)[:-KEPT_VOICES]:
+                del self._prompts[oldest]
         return prompt
 
     def _prompts_of(self, voice: VoiceChoice | Sequence[VoiceChoice], n: int) -> list[Prompt]:
@@ -238,7 +243,7 @@ class TextToSpeech:
 
     def _sound(self, semantic: Tensor, prompt: Prompt, settings: SpeechSettings) -> Tensor:
         """Audio ``[T]`` of a sentence with the semantic codes ``[L]``."""
-        codes = acoustic_codes(self.acoustic, semantic, prompt.codes, settings.acoustic)
+        codes = acoustic_codes(self.acoustic, semantic, prompt.acoustic, settings.acoustic)
         audio = self.codec.decode(codes[None].to(self.codec.device))[0, 0].cpu()
         trimmer = SilenceTrimmer(self.sample_rate)
         return torch.cat([trimmer.push(audio), trimmer.finish()])
@@ -260,7 +265,7 @@ class TextToSpeech:
         self, semantic: Iterable[int], prompt: Prompt, settings: SpeechSettings, look_ahead_ms: float | None
     ) -> Iterator[Tensor]:
         """The pieces of a sentence whose semantic codes come one by one."""
-        acoustic = AcousticStream(self.acoustic, prompt.codes, settings.acoustic)
+        acoustic = AcousticStream(self.acoustic, prompt.acoustic, settings.acoustic)
         decoder = self.codec.stream_decoder(look_ahead_ms=look_ahead_ms)
         trimmer = SilenceTrimmer(self.sample_rate)
 
