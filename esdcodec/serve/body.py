@@ -12,7 +12,7 @@ async def receive(request: Request, file: BinaryIO, max_bytes: int, timeout: flo
     """Write a request's body into a file.
 
     Raises:
-        Refusal: it is empty, has too many bytes, or did not arrive in time.
+        Refusal: it is empty or a form, has too many bytes, or did not arrive in time.
         ClientDisconnect: the client left.
     """
     try:
@@ -23,6 +23,8 @@ async def receive(request: Request, file: BinaryIO, max_bytes: int, timeout: flo
 
 async def _receive(request: Request, file: BinaryIO, max_bytes: int) -> None:
     refusal = Refusal(413, f"the request's body has more than {max_bytes / 1e6:g} MB: send it in parts")
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        raise Refusal(415, "this is a form: send the file alone, as the body (`curl --data-binary @FILE`)")
     if int(request.headers.get("content-length", 0)) > max_bytes:
         raise refusal
     async for data in request.stream():

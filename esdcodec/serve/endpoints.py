@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from .. import __version__
 from ..codec import ESDCodec
@@ -26,7 +27,7 @@ from .metrics import Metrics
 from .refusal import Refusal, answer, refusal_of
 from .settings import ServerSettings
 from .speech import MAX_JSON, SPEECH_TYPES, SpeechRequest, read_request, say
-from .work import ClientLeft, Send, Work, WorkQueue, joined, next_piece
+from .work import ClientLeft, Work, WorkQueue, next_piece
 
 if TYPE_CHECKING:
     from ..tts import TextToSpeech
@@ -57,7 +58,7 @@ class Service:
         self.stopping = False
         # no pages that load scripts of other hosts
         app = FastAPI(title="ESDCodec", version=__version__, docs_url=None, redoc_url=None)
-        app.add_api_route("/healthz", self.health, methods=["GET"])
+        app.add_api_route("/healthz", self.health, methods=["GET", "HEAD"])
         app.add_api_route("/metrics", self.show_metrics, methods=["GET"])
         app.add_api_route("/v1/codec/encode", self.encode, methods=["POST"], openapi_extra=_body("audio"))
         app.add_api_route("/v1/codec/decode", self.decode, methods=["POST"], openapi_extra=_body("an .esd file"))
@@ -135,7 +136,7 @@ class Service:
         except Exception as error:
             await discard(request, MAX_JSON, self.settings.timeout)
             return self._failed(request, error)
-        return StreamingResponse(joined(first, pieces), media_type=SPEECH_TYPES[wanted.response_format])
+        return MadeWhileSent(first, pieces, SPEECH_TYPES[wanted.response_format])
 
     async def models(self) -> Response:
         """The model that speaks, as clients ask for it."""
@@ -147,7 +148,7 @@ class Service:
         """The names of its voices."""
         return JSONResponse({"voices": [] if self.tts is None else list(self.tts.voices)})
 
-    def _say(self, wanted: SpeechRequest, work: Work, send: Send) -> None:
+    def _say(self, wanted: SpeechRequest, work: Work, send: Callable[[bytes], None]) -> None:
         seconds = say(self._speaker(), wanted, send, work)
         self.metrics.add_audio(SPEECH_PATH, seconds)
 
@@ -195,6 +196,25 @@ class Service:
         return answer(refusal)
 
 
+class MadeWhileSent(StreamingResponse):
+    """An answer whose pieces are made while it is sent; however its sending ends, they are made no longer."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], media_type: str) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield first
+            async for piece in rest:
+                yield piece
+
+        super().__init__(pieces(), media_type=media_type)
+        self.rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.rest.aclose()
+
+
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
     with file:
         file.seek(0)
@@ -212,10 +232,16 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
     """Wrong paths and methods, and queries with unknown names."""
     assert isinstance(error, HTTPException)
-    return answer(Refusal(error.status_code, str(error.detail)))
+    told = {
+        404: f"there is nothing at {request.url.path}: the paths are in /openapi.json",
+        405: f"{request.method} is not for {request.url.path}: how it is asked is in /openapi.json",
+    }
+    return answer(Refusal(error.status_code, told.get(error.status_code, str(error.detail))))
 
 
 def _check_query(request: Request, names: tuple[str, ...]) -> None:
+    if len(request.query_params) < len(request.query_params.multi_items()):
+        raise HTTPException(400, "an option is given twice")
     if unknown := sorted(set(request.query_params) - set(names)):
         raise HTTPException(400, f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
 

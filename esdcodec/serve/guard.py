@@ -59,5 +59,5 @@ class Guard:
     def _is_allowed(self, scope: Scope) -> bool:
         if self.settings.token is None or scope["path"] in OPEN:
             return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, b"Bearer " + self.settings.token.encode())
+        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self.settings.token.encode())

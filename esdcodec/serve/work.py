@@ -56,13 +56,6 @@ async def next_piece(pieces: AsyncIterator[bytes], left: Awaitable[object]) -> b
         piece.cancel()
 
 
-async def joined(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
-
-
 class WorkQueue:
     """Threads that code files, and slots for requests. Its methods are called by the event loop alone."""
 

@@ -91,6 +91,7 @@ class TestRefusals:
             ("encode", {"n": 99}, 400, "1 to 6 codebooks"),
             ("encode", {"n": "many"}, 400, "n: "),
             ("encode", {"gain": "nan"}, 400, "gain: "),
+            ("encode", {"n": [3, 4]}, 400, "given twice"),
             ("encode", {"n_quantizers": 3}, 400, "unknown: n_quantizers; there are n, gain, format"),
             ("decode", {"format": "zip"}, 400, "format: "),
             ("decode", {"sample_rate": 5}, 422, ".esd"),
@@ -109,6 +110,15 @@ class TestRefusals:
         nothing = http.get("/v1/audio")
         assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, 404)
         assert http.get("/v1/codec/encode").status_code == 405
+
+    def test_a_form_is_refused_with_the_way_to_send_the_file(self, http, talk):
+        answer = http.post("/v1/codec/encode", files={"file": talk})
+        assert answer.status_code == 415
+        assert "--data-binary" in answer.json()["error"]["message"]
+
+    def test_a_wrong_path_or_method_says_where_the_right_ones_are(self, http):
+        for answer in (http.get("/v1/codec"), http.get("/v1/codec/encode")):
+            assert "/openapi.json" in answer.json()["error"]["message"]
 
     def test_codes_of_another_model_are_refused(self, http, talk):
         target = io.BytesIO()
@@ -148,8 +158,10 @@ class TestToken:
                     answer = http.request("POST", path, content=b"x", headers=headers)
                     assert answer.status_code == 401
                     assert "Bearer" in answer.json()["error"]["message"]
-            answer = http.post("/v1/codec/encode", content=talk, headers={"authorization": "Bearer secret"})
-            assert answer.status_code == 200
+            assert http.head("/healthz").status_code == 200
+            for scheme in ("Bearer", "bearer"):
+                answer = http.post("/v1/codec/encode", content=talk, headers={"authorization": f"{scheme} secret"})
+                assert answer.status_code == 200
 
 
 def test_health_and_metrics_tell_what_was_done(codec, talk):

@@ -17,6 +17,7 @@ from esdcodec.cli.main import main  # noqa: E402
 from esdcodec.serve.server import CodecServer  # noqa: E402
 from tests.conftest import PATIENCE  # noqa: E402
 from tests.serve.servers import client, running, until  # noqa: E402
+from tests.serve.test_load import Connection  # noqa: E402
 from tests.speaking import make_speaking_model  # noqa: E402
 from tests.test_readme import ROOT, example  # noqa: E402
 
@@ -220,6 +221,33 @@ class TestLoad:
                     slow.go.release(60)
                     assert len(waiting.result().content) == 50 * 48000
             until(lambda: server.service.queue.held == 0)
+
+    def test_who_leaves_before_the_first_piece_holds_nothing(self, codec):
+        slow = SlowStream()
+        with running(codec, slow, workers=1, queue=1) as server:
+            begun, waiting = Connection(server), Connection(server)
+            for connection in (begun, waiting):
+                connection.send(PATH, b'{"input": "Text."}')
+            assert slow.begun.acquire(timeout=PATIENCE)
+            until(lambda: server.service.queue.held == 2)
+            waiting.socket.close()
+            until(lambda: server.service.queue.held == 1)
+            begun.socket.close()
+            slow.go.release()
+            until(lambda: server.service.queue.held == 0)
+
+    def test_who_takes_nothing_is_left(self, codec):
+        class Long(SlowStream):
+            def stream(self, text, voice, **changes):
+                for _ in range(50):
+                    yield torch.zeros(1_000_000)
+
+        with running(codec, Long(), timeout=0.5) as server:
+            greedy = Connection(server, buffer=4096)
+            greedy.send(PATH, b'{"input": "Text.", "response_format": "pcm"}')
+            until(lambda: server.service.metrics.requests[PATH, 200])
+            until(lambda: server.service.queue.held == 0)
+            assert len(greedy.answer()) < 100_000_000
 
     def test_a_fault_in_the_middle_is_seen_by_the_client(self, codec):
         class Failing(SlowStream):
