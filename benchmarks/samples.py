@@ -49,7 +49,8 @@ def player(file: str, title: str, size: str) -> str:
     """A player with its title and size, as HTML."""
     return (
         f"<div><b>{title}</b><br><small>{size}</small><br>"
-        f'<audio controls preload="none" style="width:100%" aria-label="{title}" src="samples/{file}"></audio></div>'
+        f'<audio controls preload="none" style="width:100%" aria-label="{title}" src="samples/{file}">'
+        f'<a href="samples/{file}">{file}</a></audio></div>'  # where pages have no players
     )
 
 
