@@ -18,7 +18,7 @@ const SMALL_RATIO = { halfLength: 133, beta: 18.433496, copies: [] };
 const UPWARDS = { halfLength: 138.277, beta: 19.119, copies: [0.0485077, -0.0308959, 0.0139533, -0.0040723, 0.0005918] };
 const DOWNWARDS = { halfLength: 138.277, beta: 19.119, copies: [0.0434645, -0.0278519, 0.0127057, -0.0037608, 0.0005564] };
 const LARGEST_SMALL = 4; // number in a ratio
-const MOST_PHASES = 2048; // kept; between them filters are interpolated
+const MOST_PHASES = 512; // kept; between them filters are interpolated
 
 function designFor(up: number, down: number): Design {
   const most = Math.max(up, down);
@@ -93,6 +93,7 @@ export function resample(samples: Float32Array, from: number, to: number): Float
 class PolyphaseFilter {
   readonly half: number; // whole samples of the input on each side
   private readonly design: Design;
+  private readonly middle: number; // of the window
   private readonly scale: number; // samples of the lower rate in one of the input
   private readonly phases: number;
   private readonly exact: boolean; // every phase is kept
@@ -100,6 +101,7 @@ class PolyphaseFilter {
 
   constructor(up: number, down: number) {
     this.design = designFor(up, down);
+    this.middle = bessel(this.design.beta);
     this.scale = Math.min(1, up / down);
     this.half = Math.ceil((this.design.halfLength + this.design.copies.length / 2) / this.scale);
     this.exact = up <= MOST_PHASES;
@@ -132,16 +134,16 @@ class PolyphaseFilter {
     copies.forEach((weight, i) => {
       for (const shift of [-(i + 1) / 2, (i + 1) / 2]) sum += weight * sinc(t * this.scale + shift, this.design);
     });
-    return sum * this.scale;
+    return (sum * this.scale) / this.middle;
   }
 }
 
-/** The windowed sinc, `t` samples of the lower rate from its middle. */
+/** The windowed sinc, `t` samples of the lower rate from its middle, but for a factor. */
 function sinc(t: number, { halfLength, beta }: Design): number {
   const edge = 1 - (t / halfLength) ** 2;
   if (edge <= 0) return 0;
   const x = Math.PI * CUTOFF * t;
-  return (CUTOFF * (x === 0 ? 1 : Math.sin(x) / x) * bessel(beta * Math.sqrt(edge))) / bessel(beta);
+  return CUTOFF * (x === 0 ? 1 : Math.sin(x) / x) * bessel(beta * Math.sqrt(edge));
 }
 
 function product(taps: Float64Array, samples: Float32Array, start: number): number {
