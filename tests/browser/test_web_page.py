@@ -20,6 +20,7 @@ from tests.conftest import PATIENCE, write_speech
 
 ASSETS = static_page.BUILT.parent
 LARGEST_DOWNLOAD = 17_000_000  # bytes, compressed; without what only a graphics card needs
+A_CARD = "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({}) } })"
 DENIED = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError') }"
 
 
@@ -179,11 +180,15 @@ def test_it_is_used_by_keyboard_and_fits_phone_and_desk(page):
             assert named or control.get_attribute("id") == "books"  # which has a label
 
 
-def test_it_works_offline_once_loaded(page):
+def test_it_works_offline_once_loaded_and_goes_on_where_a_graphics_card_or_a_microphone_fails(page):
     page.context.set_offline(True)
-    page.add_init_script(DENIED)
+    page.add_init_script(f"{A_CARD}; {DENIED}")
     page.reload()
     until(page, "Ready")
+    card = page.get_by_label("Compute on the graphics card")
+    card.click()
+    page.get_by_role("alert").filter(has_text="The graphics card is not used.").wait_for()
+    assert not card.is_checked()
     page.get_by_role("button", name="Take a recorded sentence").click()
     until(page, "Done")
     page.get_by_role("button", name="Record", exact=True).click()

@@ -199,7 +199,7 @@ async function chooseProvider(): Promise<void> {
     const response = await fetch("sample.flac");
     const agreement = await card.ask("compare", await sourceOf(await response.blob()), working("Comparing the graphics card with the processor…"));
     if (agreement < WIDEST_AGREEMENT) {
-      throw new Error(`The graphics card gives ${((1 - agreement) * 100).toFixed(1)} % other codes than the processor, which is used instead.`);
+      throw new Error(`It gives ${((1 - agreement) * 100).toFixed(1)} % other codes than the processor.`);
     }
     processor.close();
     say("status", "The graphics card gives the codes of the processor, and is used from now on.");
@@ -207,7 +207,8 @@ async function chooseProvider(): Promise<void> {
     gpu.checked = false;
     card.close();
     worker = processor;
-    throw error;
+    if (error instanceof Stopped) throw error;
+    throw new Error(`The graphics card is not used. ${error instanceof Error ? error.message : error}`);
   }
 }
 

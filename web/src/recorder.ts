@@ -28,6 +28,7 @@ export class Recorder {
     const { sampleRate } = stream.getAudioTracks()[0].getSettings(); // where the browser says it
     const context = new AudioContext({ sampleRate }); // of the microphone, so that nothing is resampled
     const recorder = new Recorder(context, stream);
+    await context.resume();
     await context.audioWorklet.addModule(new URL("microphone.js", document.baseURI).href);
     const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
     let samples = 0;
