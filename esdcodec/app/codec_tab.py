@@ -58,7 +58,13 @@ def add_codec_tab(codec: ESDCodec, settings: DemoSettings) -> None:
 def audio_input(label: str) -> gradio.Audio:
     """Where a recording is made or uploaded, or the bundled one taken."""
     recording = gradio.Audio(sources=["microphone", "upload"], type="filepath", label=label, buttons=["download"])
-    gradio.Examples([[str(SAMPLE)]], [recording], label="Or a recorded sentence", api_visibility="private")
+    gradio.Examples(
+        [[str(SAMPLE)]],
+        [recording],
+        example_labels=["A telephone prompt"],
+        label="Or an example",
+        api_visibility="private",
+    )
     return recording
 
 

@@ -151,12 +151,14 @@ class WorkQueue:
             while not result.done() or not pieces.empty():
                 taking = asyncio.ensure_future(pieces.get())
                 waiting: set[asyncio.Future[Any]] = {taking, result}
-                await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if taking.done():
+                try:
+                    await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    taken = taking.done()
+                    taking.cancel()
+                if taken:
                     yield taking.result()
-                    continue
-                taking.cancel()
-                if not result.done():
+                elif not result.done():
                     raise Refusal(504, f"this took more than {timeout:g} s: send less at once")
             result.result()  # raises what went wrong
         finally:
