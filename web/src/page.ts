@@ -136,6 +136,7 @@ function show(id: "original" | "decoded", blob: Blob, name: string, picture: Pic
   figure.hidden = false;
   element("heard").hidden = false;
   figure.querySelector("span")!.textContent = about;
+  element("axes").textContent = `Time runs to the right, frequency from 0 to ${picture.highest / 1000} kHz upwards.`;
   const canvas = figure.querySelector("canvas")!;
   draw(picture, canvas);
   const kind = id === "original" ? "original" : "decoded audio";
