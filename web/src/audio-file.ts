@@ -28,7 +28,7 @@ export async function sourceOf(file: Blob): Promise<Source> {
 function mono(audio: AudioBuffer): Float32Array {
   const channels = Array.from({ length: audio.numberOfChannels }, (_, i) => audio.getChannelData(i));
   if (channels.length === 1) return channels[0].slice();
-  return channels[0].map((_, t) => channels.reduce((sum, channel) => sum + channel[t], 0) / channels.length);
+  return channels[0].map((_, t) => channels.reduce((sum, channel) => Math.fround(sum + channel[t]), 0) / channels.length);
 }
 
 const MPEG_RATES = [44_100, 48_000, 32_000];
