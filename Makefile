@@ -1,4 +1,4 @@
-.PHONY: check test docs bench
+.PHONY: check test docs web bench
 
 check:
 	ruff check .
@@ -10,6 +10,9 @@ test:
 
 docs:
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+web:
+	cd web && npm ci && npm run check && npm run build
 
 bench:
 	python benchmarks/inference.py --models nano

@@ -12,7 +12,7 @@ export class CodecWorker {
 
   constructor(private readonly provider: Provider) {}
 
-  /** The model, once; `megabytes` is told how many of it there are. */
+  /** Load the model, once; `megabytes` is told how much of it there is. */
   load(megabytes: (sum: number) => void): Promise<Work["load"]["result"]> {
     this.loading ??= this.ask("load", { base: document.baseURI, provider: this.provider }, (done) => megabytes(done / 1e6));
     this.loading.catch(() => this.close()); // the next attempt begins anew

@@ -30,10 +30,10 @@ export interface ModelFiles {
   weights: Uint8Array;
 }
 
-/** `done` of `whole` is computed, as a share of 1; throws to stop. */
+/** Is told the share of the work that is done, 0 to 1; throws to stop it. */
 export type Progress = (done: number) => Promise<void>;
 
-/** What hears or shows the audio at the codec's rate as it passes. */
+/** Gets the audio at the codec's rate as it passes. */
 export type Listener = (samples: Float32Array) => void;
 
 const WINDOW_SECONDS = 8; // of audio that go through the network at once, besides their context
