@@ -1,10 +1,9 @@
 """Speech from text, in the protocol of `POST /v1/audio/speech` that most clients know."""
 
 import io
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..infer.sinks import sink_into
 from .files import MEDIA_TYPES, pcm
@@ -20,6 +19,12 @@ MAX_JSON = 2**17  # bytes of a request
 EXAMPLE = '{"input": "Text.", "voice": "NAME", "response_format": "wav"}'
 
 
+class VoiceName(BaseModel):
+    """A voice as newer clients name it."""
+
+    id: str
+
+
 class SpeechRequest(BaseModel):
     """What a client sends. Another speed than 1, instructions, aac and server-sent events are refused."""
 
@@ -27,18 +32,18 @@ class SpeechRequest(BaseModel):
 
     input: str
     model: str | None = None
-    voice: str | dict[Literal["id"], str] | None = None
+    voice: str | VoiceName | None = None
     response_format: Literal["mp3", "wav", "flac", "opus", "ogg", "pcm"] = "mp3"
-    speed: Literal[1] | None = None
+    speed: float = Field(1.0, ge=1, le=1)
     instructions: Literal[""] | None = None
     stream_format: Literal["audio"] = "audio"
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     temperature: float | None = None
     n_quantizers: int | None = None
 
     @property
     def voice_name(self) -> str | None:
-        return self.voice["id"] if isinstance(self.voice, Mapping) else self.voice
+        return self.voice.id if isinstance(self.voice, VoiceName) else self.voice
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -112,10 +112,12 @@ class TestAnswers:
 
     def test_the_voice_may_be_left_out_and_the_seed_given(self, http, tts):
         first, again, other = (
-            http.post(PATH, json={"input": "Text.", "response_format": "pcm", "seed": seed}).content
+            http.post(PATH, json={"input": "Text.", "response_format": "pcm", "seed": seed, "speed": 1.0}).content
             for seed in (1, 1, 2)
         )
         assert first == again != other
+        named = http.post(PATH, json={"input": "Text.", "voice": {"id": "he"}, "seed": -1})
+        assert named.status_code == 200
 
     def test_what_is_said_is_counted(self, http):
         http.post(PATH, json={"input": "Text."})
@@ -150,6 +152,9 @@ class TestRefusals:
             ({"response_format": "aac"}, 400, "response_format: "),
             ({"colour": "blue"}, 400, "colour: "),
             ({"temperature": -1}, 400, "temperature"),
+            ({"n_quantizers": 99}, 400, "n_quantizers=99"),
+            ({"seed": 2**70}, 400, "seed"),
+            ({"voice": {}}, 400, "voice"),
         ],
     )
     def test_a_wrong_request_is_answered_by_a_sentence(self, http, change, status, words):
