@@ -197,4 +197,4 @@ def test_it_works_offline_once_loaded_and_goes_on_where_a_graphics_card_or_a_mic
 
 def test_what_is_loaded_is_small(folder):
     files = [path for path in folder.rglob("*") if path.is_file() and "gpu" not in path.parts]
-    assert sum(len(gzip.compress(path.read_bytes())) for path in files) <= LARGEST_DOWNLOAD
+    assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) <= LARGEST_DOWNLOAD
