@@ -43,9 +43,9 @@ def _add_text_tab(tts: "TextToSpeech", settings: DemoSettings) -> None:
             start = gradio.Button("Say it", variant="primary")
     said, why = _output()
 
-    def run(text: str, voice: str | None, seed: float) -> list[Any]:
+    def run(text: str, voice: str | None, seed: float | None) -> list[Any]:
         with _checked(text, settings):
-            return _shown(tts(text, _of_the_model(tts, voice), seed=int(seed)))
+            return _shown(tts(text, _of_the_model(tts, voice), seed=int(seed or 0)))
 
     start.click(run, [text, voice, seed], [said, why], api_name="speak", **ONE_AT_A_TIME)
 
@@ -62,7 +62,7 @@ def _add_voice_tab(tts: "TextToSpeech", settings: DemoSettings) -> None:
     said, why = _output()
     file = gradio.File(label="The voice, for `esdcodec speak --voice`", visible=False)
 
-    def run(clip: str | None, words: str, agreed: bool, text: str, seed: float) -> list[Any]:
+    def run(clip: str | None, words: str, agreed: bool, text: str, seed: float | None) -> list[Any]:
         from ..tts import Voice
 
         if not agreed:
@@ -71,7 +71,7 @@ def _add_voice_tab(tts: "TextToSpeech", settings: DemoSettings) -> None:
             if not words.strip():
                 raise ValueError("write what is said in the clip, word for word")
             voice = Voice.from_audio(str(clip), words, codec=tts.codec, name="voice", consent="agreed")
-            speech = tts(text, voice, seed=int(seed))
+            speech = tts(text, voice, seed=int(seed or 0))
             target = Path(str(clip)).parent / "my.voice"  # goes when the clip goes
             voice.save(target)
         return [*_shown(speech), gradio.update(value=str(target), visible=True)]
@@ -109,7 +109,9 @@ def _voice_choice(tts: "TextToSpeech") -> gradio.Dropdown:
 
 
 def _seed() -> gradio.Number:
-    return gradio.Number(1, label="Seed", info="Another one says it in another way.", precision=0, minimum=0)
+    return gradio.Number(
+        1, label="Seed", info="Another one says it in another way.", precision=0, minimum=0, maximum=2**31
+    )
 
 
 def _output() -> tuple[gradio.Audio, gradio.Markdown]:

@@ -53,6 +53,10 @@ def test_a_text_is_said_in_the_chosen_voice(ask, tts):
     assert np.abs(samples(said) - np.asarray(tts("A sentence.", "he", seed=3))).max() < 1e-3
 
 
+def test_a_seed_that_was_struck_out_is_the_first_one(ask):
+    assert np.array_equal(*(samples(ask("speak", "A sentence.", "he", seed)[0]) for seed in (None, 0)))
+
+
 def test_a_clip_becomes_a_voice_that_speaks_and_can_be_taken_along(ask, tts, talk):
     said, _, file = ask("voice", handle(talk), "What she says.", True, "Text.", 1)
     again = tts("Text.", tts.voice(file["value"] if isinstance(file, dict) else file), seed=1)
