@@ -14,6 +14,7 @@ from esdcodec.cli.main import main
 from esdcodec.serve.server import CodecServer
 from esdcodec.serve.settings import ServerSettings
 from tests.conftest import PATIENCE, write_speech
+from tests.serve.servers import until
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def test_it_says_where_serves_there_alone_and_finishes_what_has_begun(started, t
 
     def upload():
         yield talk[:50_000]
+        until(lambda: "esdcodec_requests_held 1" in httpx.get(f"{url}/metrics", trust_env=False).text)  # it has begun
         arrived.set()
         process.send_signal(signal.SIGTERM)  # in the middle
         yield talk[50_000:]
