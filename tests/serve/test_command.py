@@ -36,7 +36,9 @@ def test_it_says_where_serves_there_alone_and_finishes_what_has_begun(started, t
 
     def upload():
         yield talk[:50_000]
-        until(lambda: "esdcodec_requests_held 1" in httpx.get(f"{url}/metrics", trust_env=False).text)  # it has begun
+        until(
+            lambda: "esdcodec_requests_held 1" in httpx.get(f"{url}/metrics", timeout=PATIENCE, trust_env=False).text
+        )  # it has begun
         arrived.set()
         process.send_signal(signal.SIGTERM)  # in the middle
         yield talk[50_000:]
