@@ -86,10 +86,10 @@ class AudioStage(Stage):
         return self.inputs(batch, [min(3, self.codec.n_codebooks)] * len(batch.audio))
 
     def discriminators(self, name: str, start: str | None = None) -> AdversarialPass:
-        """New discriminators of `below` 3 kHz or of the `whole`, or those that a stage handed on."""
+        """Discriminators of this name, new or those in a folder or file of the run."""
         network = Discriminator(**self.job.discriminators[name])
         if start is not None:
-            load_discriminator(network, self.job.folder / start / "export")
+            load_discriminator(network, self.job.folder / start)
         return AdversarialPass(self.accelerator, self.learn(name, network))
 
     def adversarial(self, judge: AdversarialPass, real: Tensor, decoded: Tensor) -> dict[str, Tensor]:
@@ -188,10 +188,14 @@ class DecoderStage(AudioStage):
 
     learns = ("decoder", "below", "whole")
     name, terms = "decoder", ("mel", "subband_mel", "phase", "adversarial", "feature_matching")
+    judges: Mapping[str, str | None] = {
+        "below": "lower/export",
+        "whole": "upper/export",
+    }  # where they begin; None: anew
 
     def build(self) -> None:
         self.network = self.learn("decoder", self.codec.decoder, self.settings.ema_decay)
-        self.below, self.whole = self.discriminators("below", "lower"), self.discriminators("whole", "upper")
+        self.below, self.whole = self.at_work = [self.discriminators(*each) for each in self.judges.items()]
 
     def render(self, decoder: Decoder, latent: Tensor, subband: Tensor) -> Tensor:
         with self.accelerator.autocast():
@@ -215,3 +219,20 @@ class DecoderStage(AudioStage):
 
     def handed_on(self) -> ESDCodec:
         return with_decoder(self.codec, self.network.averaged)
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        for name, judge in zip(self.judges, self.at_work):
+            tensors = judge.discriminator.unwrapped.state_dict()
+            save_file({key: t.cpu().contiguous() for key, t in tensors.items()}, folder / f"{name}.safetensors")
+
+
+class PolishStage(DecoderStage):
+    """The decoder further, against discriminators of short windows that know nothing yet.
+
+    Those of periods and long windows told decoded audio from recorded hardly better than by chance in the end; these
+    hear single periods of a voice.
+    """
+
+    name, learns = "polish", ("decoder", "below", "fine")
+    judges: Mapping[str, str | None] = {"below": "decoder/export/below.safetensors", "fine": None}

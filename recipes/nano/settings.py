@@ -72,6 +72,7 @@ class Settings:
     seed: int
     model: ModelSettings  # conf/model/25hz_nano.yaml, and what nano.yaml has otherwise
     discriminator_below: dict[str, Any]  # of the output up to 3 kHz; that of the whole one is `model.discriminator`
+    discriminator_fine: dict[str, Any]  # of the whole output in the last stage
     data: DataSettings
     trainer: dict[str, Any]  # of `RunSettings` what all stages share
     stages: dict[str, StageSettings]
@@ -84,11 +85,16 @@ class Settings:
             )
         without_weights(Discriminator, self.discriminators["below"], "discriminator_below")
         without_weights(Discriminator, self.discriminators["whole"], "model.discriminator")
+        without_weights(Discriminator, self.discriminators["fine"], "discriminator_fine")
 
     @property
     def discriminators(self) -> dict[str, dict[str, Any]]:
-        """Sizes of those of the output `below` 3 kHz, and of the `whole` one."""
-        return {"below": self.discriminator_below, "whole": self.model.discriminator or {}}
+        """Sizes of those of the output `below` 3 kHz, of the `whole` one, and of that in `fine` windows."""
+        return {
+            "below": self.discriminator_below,
+            "whole": self.model.discriminator or {},
+            "fine": self.discriminator_fine,
+        }
 
     def run(self, stage: str, folder: Path) -> RunSettings:
         own = {"output_dir": str(folder / stage), "seed": self.seed, "max_steps": self.stages[stage].steps}

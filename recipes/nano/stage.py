@@ -35,7 +35,7 @@ class Job:
     train: Arrays
     validation: Arrays
     data: DataSettings
-    discriminators: Mapping[str, Any]  # sizes of those of the output below 3 kHz, and of the whole one
+    discriminators: Mapping[str, Any]  # sizes by name
     damage: Augmentation | None = None
 
 

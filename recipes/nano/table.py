@@ -36,10 +36,14 @@ def voice_of(file: str) -> str:
     return "_".join(Path(file).stem.split("_")[:2])
 
 
-def score(folder: Path, model: str, output: Path, peers: Sequence[str], jobs: int) -> list[FileScores]:
+def score(
+    folder: Path, model: str, output: Path, peers: Sequence[str], jobs: int, n_quantizers: Sequence[int] = ()
+) -> list[FileScores]:
     """Scores of the recordings in a folder, with their voices as groups."""
     files, _ = references_below(folder, without=output)
-    settings = EvaluationSettings(folder=folder, metrics=METRICS, model=model, peers=tuple(peers))
+    settings = EvaluationSettings(
+        folder=folder, metrics=METRICS, model=model, peers=tuple(peers), n_quantizers=tuple(n_quantizers)
+    )
     evaluator = Evaluator(settings)
     output.mkdir(parents=True, exist_ok=True)
     store = ScoreStore(output / "scores.jsonl")
@@ -100,13 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("scores"), help="(default: %(default)s)")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="(default: all)")
     parser.add_argument("--peers", nargs="*", default=BESIDE, choices=PEERS, help="(default: %(default)s)")
+    parser.add_argument("--n-quantizers", type=int, nargs="+", default=(), help="(default: 1 3 8 12)")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     args = parser.parse_args(argv)
     peers = [name for name in args.peers if not PEERS[name].missing()]
     try:
         tables = []
         for name in args.sets:
-            scores = score(args.data / name, args.model, args.output / name, peers, args.jobs)
+            scores = score(args.data / name, args.model, args.output / name, peers, args.jobs, args.n_quantizers)
             tables.append(markdown(name, lines_of(scores)))
     except (ValueError, OSError) as error:
         print(f"{error}", file=sys.stderr)

@@ -24,7 +24,7 @@ from typing import Any
 
 import table
 from analysis import HOP, RATE
-from audio_stages import ConditionStage, DecoderStage, LowerStage, UpperStage
+from audio_stages import ConditionStage, DecoderStage, LowerStage, PolishStage, UpperStage
 from latent_stages import EncoderStage, QuantizerStage
 from recordings import Arrays, Augmentation, DataSettings, read_shards
 from safetensors.torch import load_file
@@ -43,7 +43,7 @@ from esdcodec.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 STAGES: tuple[type[Stage], ...] = (
-    TeacherStage, ConditionStage, EncoderStage, QuantizerStage, LowerStage, UpperStage, DecoderStage,
+    TeacherStage, ConditionStage, EncoderStage, QuantizerStage, LowerStage, UpperStage, DecoderStage, PolishStage,
 )  # fmt: skip
 FINISHED = "finished.json"
 

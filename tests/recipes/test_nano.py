@@ -25,7 +25,7 @@ from tests.conftest import PATIENCE, speech
 from tests.corpora import add, broken_members
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("teacher", "condition", "encoder", "quantizers", "lower", "upper", "decoder")
+STAGES = ("teacher", "condition", "encoder", "quantizers", "lower", "upper", "decoder", "polish")
 TINY = [
     "model.codec.encoder_dim=4", "model.codec.semantic_codebook_size=64", "model.codec.semantic_codebook_dim=8",
     "model.codec.semantic_dim=16", "model.codec.semantic_hidden=16", "model.codec.semantic_blocks=1",
@@ -34,6 +34,7 @@ TINY = [
     "model.codec.decoder_dim=32", "model.discriminator={periods: [2], period_channels: [2], windows: []}",
     "discriminator_below.periods=[2]", "discriminator_below.period_channels=[2]",
     "discriminator_below.spectrograms={64: 16}", "discriminator_below.spectrogram_channels=[2, 2, 2, 2]",
+    "discriminator_fine.spectrograms={64: 16}", "discriminator_fine.spectrogram_channels=[2, 2, 2, 2]",
     "trainer.mixed_precision='no'", "trainer.tracker=null", "trainer.log_every=1", "trainer.validate_every=2",
     "trainer.checkpoint_every=1", "stages.quantizers.options.acoustic_start=1",
     "stages.quantizers.options.renew_every=2", "stages.quantizers.options.fit_batches=2",
@@ -95,6 +96,7 @@ class TestRun:
             "lower": {"decoder"},
             "upper": {"decoder"},
             "decoder": {"decoder"},
+            "polish": {"decoder"},
         }
         weights = {name: load_file(trained / name / "export/model.safetensors") for name in STAGES}
         for before, name in pairwise(STAGES):
@@ -126,7 +128,7 @@ class TestRun:
 
     def test_a_second_run_skips_what_is_finished(self, data, trained, tmp_path):
         folder = Path(shutil.copytree(trained, tmp_path / "run"))
-        shutil.rmtree(folder / "decoder")
+        shutil.rmtree(folder / "polish")
         output = finish(start(data, folder))
         assert all(f"stage {name}: finished before" in output for name in STAGES[:-1])
         assert handed_on(folder) == handed_on(trained)
