@@ -21,12 +21,6 @@ def server(codec):
 
 
 @pytest.fixture(scope="module")
-def http(server):
-    with client(server) as http:
-        yield http
-
-
-@pytest.fixture(scope="module")
 def talk(tmp_path_factory):
     return write_speech(tmp_path_factory.mktemp("talk") / "talk.wav", 1.3, rate=16000).read_bytes()
 

@@ -43,12 +43,6 @@ def server(codec, tts):
 
 
 @pytest.fixture(scope="module")
-def http(server):
-    with client(server) as http:
-        yield http
-
-
-@pytest.fixture(scope="module")
 def speaker(server):
     """OpenAI's client, pointed at this server."""
     transport = httpx.Client(trust_env=False)
