@@ -260,7 +260,7 @@ def test_a_launcher_says_which_part(environment, part):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("format", "kills"), [("tar", 4), ("parquet", 1), ("packed", 1)])
+@pytest.mark.parametrize(("format", "kills"), [("tar", 2), ("parquet", 1), ("packed", 1)])
 def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus, tmp_path, format, kills):
     if format == "parquet":
         pytest.importorskip("pyarrow")

@@ -1,10 +1,16 @@
 """A step of a GPU waits for nothing: seen on a device that is only pretended, where every wait is counted."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks.transfers import PRETENDED, Transfers, pretended
 from tests.training.runs import SMALL, make_trainer
+
+# by its path: packages of other projects are called `benchmarks`, too
+_SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/transfers.py"))
+PRETENDED, Transfers, pretended = (_SCRIPT[name] for name in ("PRETENDED", "Transfers", "pretended"))
 
 
 @pytest.mark.parametrize(
