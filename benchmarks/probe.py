@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import numpy as np
 import soxr
@@ -56,20 +57,17 @@ def _process(decoder: Decoder, samples: bytes) -> None:
     decoder.end_utt()
 
 
-def aligned(shards: Iterable[str], limit: int) -> Iterator[Utterance]:
-    """The first `limit` utterances that could be aligned."""
+def aligned(shards: Iterable[str]) -> Iterator[Utterance]:
+    """The utterances that can be aligned."""
     decoder = Decoder(lm=None, loglevel="FATAL")
-    left = limit
-    for shard in shards:
-        for sample in utterances(shard):
-            extension = choose(list(sample), AUDIO)
-            if extension is None or "json" not in sample or left == 0:
-                continue
-            audio = read(io.BytesIO(sample[extension]), RATE)[0]
-            found = phones(decoder, audio, json.loads(sample["json"]).get("text") or "")
-            if found:
-                left -= 1
-                yield audio, found
+    for sample in chain.from_iterable(map(utterances, shards)):
+        extension = choose(list(sample), AUDIO)
+        if extension is None or "json" not in sample:
+            continue
+        audio = read(io.BytesIO(sample[extension]), RATE)[0]
+        found = phones(decoder, audio, json.loads(sample["json"]).get("text") or "")
+        if found:
+            yield audio, found
 
 
 def labels(found: Sequence[tuple[int, str]], n_frames: int, frame_rate: float, names: dict[str, int]) -> Tensor:
@@ -91,8 +89,7 @@ def views(codec: ESDCodec, audio: np.ndarray, depths: Sequence[int]) -> dict[str
     """Latents of a recording, ``[C, L]`` each: the encoder's own, and those of the first `n` codebooks."""
     codes = codec.encode(audio, RATE)
     waveform = torch.from_numpy(soxr.resample(audio, RATE, codec.sample_rate))[None, None]
-    hop = codec.sample_rate / codec.frame_rate
-    padded = F.pad(waveform, (0, round(codes.shape[2] * hop) - waveform.shape[2]))
+    padded = F.pad(waveform, (0, codes.shape[2] * codec.hop_length - waveform.shape[2]))
     of_codes = {f"codebooks: {n}": codec.dequantize(codes[:, :n])[0] for n in depths}
     return {**of_codes, "encoder": codec.encode_latent(padded)[0, :, : codes.shape[2]]}
 
@@ -140,9 +137,9 @@ def main() -> None:
     parser.add_argument("--test", nargs="+", required=True, help="shards of other voices")
     parser.add_argument("--models", nargs="+", default=["25hz_nano"])
     parser.add_argument("--codebooks", nargs="+", type=int, default=[1, 3, 12])
-    parser.add_argument("--utterances", type=int, default=500, help="to train on, at most (default %(default)s)")
+    parser.add_argument("--utterances", type=int, default=500, help="of each, at most (default %(default)s)")
     args = parser.parse_args()
-    known, unseen = list(aligned(args.train, args.utterances)), list(aligned(args.test, args.utterances))
+    known, unseen = (list(islice(aligned(shards), args.utterances)) for shards in (args.train, args.test))
     print(f"{len(known)} utterances to learn from, {len(unseen)} to answer for")
     print("| model | latent | frames right | bits about the phone |\n| --- | --- | --- | --- |")
     for model in args.models:

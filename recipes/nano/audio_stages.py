@@ -136,7 +136,7 @@ class LowerStage(AudioStage):
     def export(self, folder: Path) -> None:
         averaged: LowerDecoder = self.network.averaged
         export(folder, with_decoder(self.codec, averaged.decoder), self.judge.discriminator.unwrapped)
-        save_file({name: t.cpu().contiguous() for name, t in averaged.head.state_dict().items()}, folder / HEAD)
+        save(averaged.head, folder / HEAD)
 
 
 class UpperStage(AudioStage):
@@ -188,14 +188,12 @@ class DecoderStage(AudioStage):
 
     learns = ("decoder", "below", "whole")
     name, terms = "decoder", ("mel", "subband_mel", "phase", "adversarial", "feature_matching")
-    judges: Mapping[str, str | None] = {
-        "below": "lower/export",
-        "whole": "upper/export",
-    }  # where they begin; None: anew
+    # where the discriminators of the output below 3 kHz and of the whole one begin, below the run's folder; None: anew
+    judges: Mapping[str, str | None] = {"below": "lower/export", "whole": "upper/export"}
 
     def build(self) -> None:
         self.network = self.learn("decoder", self.codec.decoder, self.settings.ema_decay)
-        self.below, self.whole = self.at_work = [self.discriminators(*each) for each in self.judges.items()]
+        self.below, self.whole = (self.discriminators(*each) for each in self.judges.items())
 
     def render(self, decoder: Decoder, latent: Tensor, subband: Tensor) -> Tensor:
         with self.accelerator.autocast():
@@ -222,9 +220,8 @@ class DecoderStage(AudioStage):
 
     def export(self, folder: Path) -> None:
         super().export(folder)
-        for name, judge in zip(self.judges, self.at_work):
-            tensors = judge.discriminator.unwrapped.state_dict()
-            save_file({key: t.cpu().contiguous() for key, t in tensors.items()}, folder / f"{name}.safetensors")
+        for name, judge in zip(self.judges, (self.below, self.whole)):
+            save(judge.discriminator.unwrapped, folder / f"{name}.safetensors")
 
 
 class PolishStage(DecoderStage):
@@ -236,3 +233,7 @@ class PolishStage(DecoderStage):
 
     name, learns = "polish", ("decoder", "below", "fine")
     judges: Mapping[str, str | None] = {"below": "decoder/export/below.safetensors", "fine": None}
+
+
+def save(network: nn.Module, path: Path) -> None:
+    save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
