@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Conv2d
+from .layers import Conv2d, to_unit_length
 from .spectral import centred_magnitude, frame_spectrum
 
 
@@ -149,7 +149,7 @@ class Discriminator(nn.Module):
         """
         for layer in self.modules():
             if isinstance(layer, Conv2d):
-                layer.weight_v.normal_()
+                to_unit_length(layer.weight_v.normal_())
                 layer.weight_g.fill_(math.sqrt(2))
                 layer.bias.zero_()  # type: ignore[union-attr]
         for discriminator in self.discriminators:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..model_codec.decoder import Decoder
 from ..model_codec.discriminator import Discriminator
 from ..model_codec.encoder import Encoder
-from ..model_codec.layers import Conv1d, Conv2d, ConvTranspose1d
+from ..model_codec.layers import Conv1d, Conv2d, ConvTranspose1d, to_unit_length
 from .settings import ConfigurationError, OptimizerSettings
 
 _ITERATION = 3.4445, -4.7750, 2.0315  # of Newton and Schulz, for singular values of 0.7 to 1.2 after five steps
@@ -38,7 +38,7 @@ class Muon(AdamW):
         groups: list[dict[str, Any]] = [{"params": others}, {"params": directions, "lr": muon_lr, "muon": True}]
         super().__init__(groups, **adamw)
         for direction in directions:
-            _to_unit_length(direction)
+            to_unit_length(direction)
 
     found_inf: Tensor | None = None  # as of torch's fused AdamW: where it is 1, a step changes nothing
 
@@ -63,7 +63,7 @@ class Muon(AdamW):
         update = orthogonalised(gradient.lerp(momentum, 0.95).flatten(1))
         update *= angle / update.norm(dim=1).mean().clamp(min=1e-9)
         turned = direction - update.view_as(direction)
-        _to_unit_length(turned)
+        to_unit_length(turned)
         if self.found_inf is not None:
             momentum = torch.where(self.found_inf > 0, state["momentum"], momentum)
             turned = torch.where(self.found_inf > 0, direction, turned)
@@ -81,11 +81,6 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.T if tall else x
-
-
-@torch.no_grad()
-def _to_unit_length(direction: Tensor) -> None:
-    direction.div_(direction.flatten(1).norm(dim=1).view(-1, *[1] * (direction.dim() - 1)))
 
 
 def make_optimizer(network: nn.Module, *, muon_lr: float | None, **adamw: Any) -> AdamW:

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from esdcodec import ESDCodec
+from esdcodec.model_codec.discriminator import Discriminator
 from esdcodec.model_codec.kernels import snake
 from esdcodec.model_codec.layers import Conv1d, Conv2d, ConvNeXtBlock, ConvTranspose1d, Snake
 from tests.conftest import TINY, speech
@@ -57,6 +58,33 @@ def test_weight_norm_is_that_of_torch(layer, reference):
     ours.weight_g.data *= 1.5
     x = torch.randn(2, 3, *[20] * (ours.weight_v.dim() - 2))
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: ESDCodec(**TINY).encoder,
+        lambda: ESDCodec(**TINY).decoder,
+        lambda: Discriminator(windows=[64], spectrograms={64: 16}),
+    ],
+    ids=["encoder", "decoder", "discriminator"],
+)
+def test_a_step_of_adamw_turns_new_weights_as_far_as_unnormalised_ones(network):
+    """Its steps are of one size for every weight: the longer a direction, the less it turns."""
+    torch.manual_seed(0)
+    for layer in network().modules():
+        if isinstance(layer, Conv1d | Conv2d):
+            plain = nn.Parameter(torch.empty_like(layer.weight_v))
+            nn.init.kaiming_normal_(plain, nonlinearity="linear")
+            assert _turn(layer.weight_v) > 0.5 * _turn(plain), layer
+
+
+def _turn(weight: nn.Parameter) -> float:
+    """Mean angle in radians by which a step turns the weights of an output channel."""
+    before = weight.detach().double().flatten(1)
+    weight.grad = torch.randn_like(weight)
+    torch.optim.AdamW([weight], 1e-4).step()
+    return nn.functional.cosine_similarity(before, weight.detach().double().flatten(1)).acos().mean().item()
 
 
 def test_convnext_block_without_layer_scale_is_layer_scale_one():
