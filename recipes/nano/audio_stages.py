@@ -225,10 +225,9 @@ class DecoderStage(AudioStage):
 
 
 class PolishStage(DecoderStage):
-    """The decoder further, against discriminators of short windows that know nothing yet.
+    """The decoder further, against discriminators of short windows that know nothing yet, and that Muon teaches.
 
-    Those of periods and long windows told decoded audio from recorded hardly better than by chance in the end; these
-    hear single periods of a voice.
+    They hear single periods of a voice.
     """
 
     name, learns = "polish", ("decoder", "below", "fine")
