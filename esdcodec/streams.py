@@ -132,7 +132,7 @@ class StreamEncoder(_Stream):
         Raises:
             ValueError: the piece is not what is said above, or the stream is finished.
         """
-        return self._given(self._run(self._frames_of(audio), last=False))
+        return self._given(self._run(self._frames_of(self._checked(audio)), last=False))
 
     def finish(self) -> Tensor:
         """The codes that were waiting for what follows; zeros complete the last frame.
@@ -147,15 +147,19 @@ class StreamEncoder(_Stream):
             rest = torch.from_numpy(self.resampler.finish()).to(rest.device)[None, None]
         return self._given(self._run(self._framed(rest, last=True), last=True))
 
-    def _frames_of(self, audio: Audio) -> Frames:
-        """The frames ``[B, L, hop_length]`` that the next piece completes."""
+    def _checked(self, audio: Audio) -> Tensor:
+        """A piece ``[B, 1, T]`` that this stream can take."""
         self._check_open()
         audio = check_audio(audio, self.codec.device)
         if self.pending is not None and self.pending.shape[0] != audio.shape[0]:
             raise ValueError(f"this piece has {audio.shape[0]} items, those before it {self.pending.shape[0]}")
+        if self.resampler is not None and audio.shape[0] > 1:
+            raise ValueError("a stream that is resampled takes one item: make a stream for each")
+        return audio
+
+    def _frames_of(self, audio: Tensor) -> Frames:
+        """The frames ``[B, L, hop_length]`` that the next piece completes."""
         if self.resampler is not None:
-            if audio.shape[0] > 1:
-                raise ValueError("a stream that is resampled takes one item: make a stream for each")
             resampled = self.resampler.push(audio[0, 0].cpu().numpy())
             audio = torch.from_numpy(resampled).to(audio.device)[None, None]
         return self._framed(audio, last=False)
@@ -211,7 +215,7 @@ class StreamDecoder(_Stream):
         Raises:
             ValueError: these are no codes of this model, or not shaped like those before, or the stream is finished.
         """
-        return self._given(self._run(self._frames_of(codes), last=False))
+        return self._given(self._run(self._frames_of(self._checked(codes)), last=False))
 
     def finish(self) -> Tensor:
         """The audio that was waiting for what follows.
@@ -222,9 +226,10 @@ class StreamDecoder(_Stream):
         self._close(self.shape is not None, "decode")
         return self._given(self._run(None, last=True))
 
-    def _frames_of(self, codes: Tensor) -> Frames:
+    def _checked(self, codes: Tensor) -> Tensor | None:
+        """Codes ``[B, n, L]`` that this stream can take; None: an encoder gave none yet."""
         self._check_open()
-        if isinstance(codes, Tensor) and codes.dim() == 3 and not codes.shape[2]:  # an encoder gave none yet
+        if isinstance(codes, Tensor) and codes.dim() == 3 and not codes.shape[2]:
             return None
         codes, frames = check_codes(codes, self.codec.codebook_sizes, self.codec.device)
         if min(frames) < codes.shape[-1]:
@@ -232,7 +237,12 @@ class StreamDecoder(_Stream):
         shape = (codes.shape[0], codes.shape[1])
         if self.shape not in (None, shape):
             raise ValueError(f"codes [B, n] = {list(shape)} in this piece, {list(self.shape or ())} before")
-        self.shape = shape
+        return codes
+
+    def _frames_of(self, codes: Tensor | None) -> Frames:
+        if codes is None:
+            return None
+        self.shape = codes.shape[0], codes.shape[1]
         return codes.transpose(1, 2)
 
     def _given(self, audio: Frames) -> Tensor:
@@ -254,11 +264,12 @@ def push_together(streams: Sequence[StreamEncoder | StreamDecoder], pieces: Sequ
     Streams may begin, pause and finish at any time; each gets the values that it gets alone.
 
     Raises:
-        ValueError: as `push`, before any stream has taken its piece where the pieces are not as many as the streams.
+        ValueError: as `push`, or the pieces are not as many as the streams; no stream has taken its piece then.
     """
     if len(streams) != len(pieces) or len(set(map(id, streams))) != len(streams):
         raise ValueError(f"{len(pieces)} pieces for {len(streams)} streams: give one for each, and each stream once")
-    frames = [stream._frames_of(piece) for stream, piece in zip(streams, pieces)]
+    checked: list[Any] = [stream._checked(piece) for stream, piece in zip(streams, pieces)]
+    frames = [stream._frames_of(piece) for stream, piece in zip(streams, checked)]
     outputs: list[Frames] = [None] * len(streams)
     groups: dict[object, list[int]] = {}
     for i, (stream, piece) in enumerate(zip(streams, frames)):

@@ -25,7 +25,7 @@ from live import Samples, Sink, files, meter, sound_card
 import esdcodec
 from esdcodec import ESDCodec
 from esdcodec.audio import write
-from esdcodec.bitstream import BitstreamError, Block, Header, Writer, parse_end, read_block, read_header
+from esdcodec.bitstream import BitstreamError, Header, Writer, parse_end, read_block, read_header
 from esdcodec.concealment import ConcealingDecoder
 
 NUMBER = struct.Struct(">I")  # of a packet: 0 is the header, 1 + i block i
@@ -100,17 +100,17 @@ class Listener:
             self.header = read_header(io.BytesIO(data))
             self.header.check_model(self.codec.name, self.codec.fingerprint)
         elif self.header is not None and number > self.next and self.n_samples is None:  # no copy, and not too late
-            yield from self._lose(number - 1 - self.next)
-            self.n_samples = parse_end(data)
-            if self.n_samples is not None:
+            end = parse_end(data)
+            if end is not None:
+                n_blocks = -(-self.header.num_frames(end) // self.header.block_frames)
+                yield from self._lose(n_blocks - self.next)
+                self.n_samples = end
                 yield self._samples(self.decoder.finish())
-            else:
-                yield from self._block(read_block(self.header, number - 1, data, data[0]))
-
-    def _block(self, block: Block) -> Iterator[Samples]:
-        if block.codes is None:  # damaged on the way
-            yield from self._lose(1)
-        else:
+                return
+            block = read_block(self.header, number - 1, data, data[0])
+            if block.codes is None:  # damaged on the way, perhaps its number: as if it had not come
+                raise BitstreamError(f"packet {number} is damaged")
+            yield from self._lose(number - 1 - self.next)
             self.next += 1
             yield self._samples(self.decoder.push(torch.from_numpy(block.codes)[None].to(self.codec.device)))
 

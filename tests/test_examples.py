@@ -2,9 +2,12 @@
 
 import importlib
 import socket
+import struct
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 
 import esdcodec
 from esdcodec.audio import read
+from esdcodec.bitstream import BitstreamError, Header, Writer
 from tests.conftest import PATIENCE, write_speech
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -87,3 +91,24 @@ def test_a_call_with_loss_is_as_long(called, talk, frames):
     assert listener.n_lost > 0
     assert len(heard) == len(read(talk)[0])
     assert np.isfinite(heard).all()
+
+
+def test_packets_that_are_damaged_or_of_nobody_are_as_if_they_had_not_come(example, codec, talk):
+    """The number of one may be damaged too: it must not be believed, as that many frames would be concealed."""
+    call, samples = example("call"), read(talk)[0]
+    sent: list[bytes] = []
+    codes = codec.encode(samples)[0].numpy()
+    bits = tuple((size - 1).bit_length() for size in codec.codebook_sizes)
+    header = Header(codec.name, codec.fingerprint[:8], 24000, codec.hop_length, 24000, bits, block_frames=4)
+    writer = Writer(call.Packets(SimpleNamespace(send=sent.append), 0.0), header)
+    writer.write(codes)
+    writer.finish(len(samples))
+    sent[3] = b"\xff" + sent[3][1:]
+    sent[6] = sent[6][:-1] + bytes([sent[6][-1] ^ 1])
+    sent[8:8] = [b"", b"\xff" * 9, sent[5], sent[1]]
+    listener, heard = call.Listener(codec, 0), []
+    for packet in sent:
+        with suppress(BitstreamError, struct.error, IndexError):  # as `receive` does
+            heard += listener.take(packet)
+    assert listener.n_lost == 2
+    assert sum(map(len, heard)) == codes.shape[1] * codec.hop_length

@@ -44,9 +44,7 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
     elif name.endswith(ARCHIVES) and path.exists():
         found = [str(path)]
     elif path.is_file():
-        found = [
-            shard for line in path.read_text(encoding="utf-8").splitlines() for shard in _list_entry(line.strip(), path)
-        ]
+        found = [shard for line in _lines(path) for shard in _list_entry(line.strip(), path)]
     else:
         found = []
         for pattern in webdataset.shardlists.expand_urls(name):
@@ -59,6 +57,13 @@ def list_shards(source: str | Path | Sequence[str]) -> list[str]:
     if not found:
         raise FileNotFoundError(f"{name} names no tar shard")
     return found
+
+
+def _lines(list_file: Path) -> list[str]:
+    try:
+        return list_file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{list_file} is neither a tar nor a list of them: give a folder, a tar or a list") from None
 
 
 def _list_entry(line: str, list_file: Path) -> list[str]:

@@ -77,6 +77,27 @@ def test_bad_rows_are_skipped_counted_and_named_and_the_rest_goes_on(model, tmp_
     assert "list.jsonl:7" in said.err
 
 
+def test_odd_paths_and_names_are_one_rows(tmp_path):
+    rows = [{"path": "."}, {"path": "/"}, {"path": "a\0.wav"}, {"path": "a.wav", "id": 0}, {"path": "a.wav", "id": [1]}]
+    (tmp_path / "LIST.JSONL").write_text("\n".join(map(json.dumps, rows)))
+    assert [item.key for item in items_of_table(tmp_path / "LIST.JSONL")] == ["_", "_-2", "a_", "0", "_1_"]
+
+
+def test_an_end_that_was_rounded_is_that_of_the_recording(model, tmp_path):
+    write_speech(tmp_path / "a.wav", 0.3)
+    (tmp_path / "list.csv").write_text("path,end\na.wav,0.305\na.wav,0.32\n")
+    summary = tokenise([tmp_path / "list.csv"], tmp_path / "out", settings_of(model))
+    assert (summary.utterances, summary.skipped) == (1, {"audio cannot be read": 1})
+
+
+def test_numbers_that_json_does_not_have_become_null(model, tmp_path):
+    write_speech(tmp_path / "a.wav", 0.2)
+    (tmp_path / "list.jsonl").write_text('{"path": "a.wav", "score": Infinity, "words": [{"begin": NaN, "end": 1.5}]}')
+    tokenise([tmp_path / "list.jsonl"], tmp_path / "out", settings_of(model))
+    (item,) = items(tmp_path / "out/list-000000.manifest.json").values()
+    assert (item.metadata["score"], item.metadata["words"]) == (None, [{"begin": None, "end": 1.5}])
+
+
 def test_bytes_that_are_no_text_are_one_row(tmp_path):
     (tmp_path / "list.jsonl").write_bytes(b'{"path": "a.wav"}\n{"path": "\xff.wav"}\n')
     assert problems(tmp_path / "list.jsonl") == {"list.jsonl:2": "row is no JSON"}
@@ -121,14 +142,17 @@ class TestParquet:
         import datetime
 
         write_speech(tmp_path / "a.wav", 0.2)
+        more = {"times": [datetime.time(1, 2)], "age": datetime.timedelta(hours=1)}
         rows = [
-            {"path": "a.wav", "id": "a", "day": datetime.date(2026, 1, 2), "content": None},
-            {"path": "a.wav", "id": "b", "day": None, "content": b"x"},
+            {"path": "a.wav", "id": "a", "day": datetime.date(2026, 1, 2), "content": None, "more": more},
+            {"path": "a.wav", "id": "b", "day": None, "content": b"x", "more": more},
         ]
         table = self.write(tmp_path / "t.parquet", rows)
         summary = tokenise([table], tmp_path / "out", settings_of(model))
         assert summary.skipped == {"metadata cannot be written as JSON": 1}
-        assert items(tmp_path / "out/t-000000.manifest.json")["a"].metadata["day"] == "2026-01-02"
+        metadata = items(tmp_path / "out/t-000000.manifest.json")["a"].metadata
+        assert metadata["day"] == "2026-01-02"
+        assert metadata["more"] == {"times": ["01:02:00"], "age": "1:00:00"}
 
     def test_what_is_no_parquet_is_named(self, tmp_path):
         (tmp_path / "t.parquet").write_bytes(b"PAR1 no")

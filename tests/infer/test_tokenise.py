@@ -3,7 +3,7 @@
 import io
 import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +21,16 @@ from esdcodec import gain_for
 from esdcodec.codec import load
 from esdcodec.dataset.make_shards import Utterance, write_shards
 from esdcodec.dataset.tokens import Tokens
-from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify
+from esdcodec.infer.tokenise import TokeniseSettings, tokenise, verify, worker
 from esdcodec.infer.tokenise.item import SpeechItem
 from esdcodec.infer.tokenise.read import Recording, windows_ahead
 from esdcodec.infer.tokenise.run import part_of_environment
 from esdcodec.infer.tokenise.sources import find_units
 from esdcodec.infer.tokenise.work import encode_window
+from esdcodec.processes import WorkerDied
+from esdcodec.whole_file import HOST
 from tests import corpora
-from tests.conftest import PATIENCE, speech
+from tests.conftest import PATIENCE, speech, write_speech
 
 SECONDS = (0.3, 0.5, 0.3, 0.7, 0.5, 0.31)
 
@@ -138,6 +140,31 @@ class TestSources:
     def test_commands_and_addresses_have_names(self):
         sources = ["pipe:cat /a/b/one.tar", "https://host.example/c/two.tar.gz?token=1"]
         assert [unit.name for unit in find_units(sources, 10).units] == ["a/b/one", "host.example/c/two"]
+
+    def test_what_was_written_into_a_folder_that_is_read_is_no_source(self, corpus, tmp_path):
+        folder = shutil.copytree(corpus, tmp_path / "in")
+        first = find_units([folder], 10, folder / "out")
+        shutil.copytree(corpus, folder / "out")
+        for source in (folder, f"{folder}/**/*.tar"):
+            again = find_units([source], 10, folder / "out")
+            assert {unit.name for unit in again.units} == {unit.name for unit in first.units}
+            assert again.left_out == first.left_out
+        write_speech(tmp_path / "speech/a.wav", 0.1)
+        shutil.copytree(corpus, tmp_path / "speech/out")
+        (unit,) = find_units([tmp_path / "speech"], 10, tmp_path / "speech/out").units
+        assert unit.shard is None
+
+    @pytest.mark.parametrize("source", ["", "shard-000000.tar", "*.tar"])
+    def test_sources_are_not_written_over(self, model, corpus, tmp_path, source):
+        folder = shutil.copytree(corpus, tmp_path / "in")
+        with pytest.raises(ValueError, match="where the sources are: write into a folder of its own"):
+            tokenise([folder / source], folder, settings_of(model))
+        assert contents(folder) == contents(corpus)
+        assert len(find_units([folder], 10, tmp_path).units) == 3  # above them is no danger
+
+    def test_a_recording_is_no_list_of_shards(self, tmp_path):
+        with pytest.raises(ValueError, match="neither a tar nor a list"):
+            find_units([write_speech(tmp_path / "a.wav", 0.1)], 10)
 
     def test_nothing_to_do_is_an_error(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="nothing to tokenise"):
@@ -251,6 +278,7 @@ class TestVerify:
     [
         ({}, (0, 1)),
         ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "3"}, (2, 4)),
+        ({f"SLURM_ARRAY_TASK_{n}": v for n, v in (("ID", "6"), ("COUNT", "4"), ("MIN", "0"), ("STEP", "2"))}, (3, 4)),
         ({"RANK": "1", "WORLD_SIZE": "8"}, (1, 8)),
         ({"JOB_COMPLETION_INDEX": "7", "JOB_COMPLETIONS": "9"}, (7, 9)),
     ],
@@ -259,33 +287,60 @@ def test_a_launcher_says_which_part(environment, part):
     assert part_of_environment(environment) == part
 
 
+@pytest.fixture
+def one_thread():
+    """As a process of several has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("format", "kills"), [("tar", 2), ("parquet", 1), ("packed", 1)])
-def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus, tmp_path, format, kills):
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("format", "jobs"), [("tar", 2), ("parquet", 1), ("packed", 1)])
+def test_killed_anywhere_and_repeated_it_ends_with_the_same_bytes(model, corpus, tmp_path, format, jobs):
     if format == "parquet":
         pytest.importorskip("pyarrow")
+    settings = settings_of(model, format=format)
+    tokenise([corpus], tmp_path / "undisturbed", settings)
+    undisturbed = contents(tmp_path / "undisturbed")
     script = (
         "import sys; from esdcodec.infer.tokenise import *\n"
         "if __name__ == '__main__':\n"
         "    s = TokeniseSettings(model=sys.argv[1], device='cpu', format=sys.argv[4])\n"
-        "    tokenise([sys.argv[2]], sys.argv[3], s, jobs=2)\n"
+        f"    tokenise([sys.argv[2]], sys.argv[3], s, jobs={jobs}, threads=1)\n"
     )
     (tmp_path / "run.py").write_text(script)
-
-    def start(output: Path) -> subprocess.Popen:
-        arguments = [sys.executable, str(tmp_path / "run.py"), model, str(corpus), str(output), format]
-        return subprocess.Popen(arguments, start_new_session=True)
-
-    assert start(tmp_path / "undisturbed").wait() == 0
-    undisturbed = contents(tmp_path / "undisturbed")
-    rng = random.Random(0)
-    for _ in range(kills):
-        run = start(tmp_path / "killed")
-        until = time.monotonic() + rng.uniform(1, 12)
-        while run.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
+    arguments = [sys.executable, str(tmp_path / "run.py"), model, str(corpus), str(tmp_path / "killed"), format]
+    for name in (".*.part", "*.manifest.json")[:jobs]:  # while a shard is written; between two, or anywhere
+        run = subprocess.Popen(arguments, start_new_session=True)
+        while run.poll() is None and not list((tmp_path / "killed").rglob(name)):
+            time.sleep(0.002)
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-    assert start(tmp_path / "killed").wait() == 0
+    tokenise([corpus], tmp_path / "killed", settings)
     assert contents(tmp_path / "killed") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_one_process_that_is_killed_amid_a_shard_changes_no_byte(model, corpus, tmp_path):
+    once = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; kill -KILL $PPID; }}"
+    sources = [f"pipe:cat {corpus}/shard-000000.tar; {once}"]
+    for name, jobs in (("killed", 2), ("undisturbed", 1)):
+        assert tokenise(sources, tmp_path / name, settings_of(model), jobs=jobs, threads=1).complete
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+
+
+def test_what_a_process_that_is_killed_each_time_had_begun_is_deleted(model, corpus, tmp_path, monkeypatch):
+    def killed(jobs, work, units, *_):
+        for unit in units:
+            (tmp_path / f".{unit.name}.tar.{HOST}.{0:016x}.part").touch()
+            yield unit, WorkerDied("killed")
+
+    monkeypatch.setattr(worker, "in_processes", killed)
+    summary = tokenise([corpus / "shard-000000.tar"], tmp_path, settings_of(model), jobs=2)
+    assert summary.failed == {"shard-000000": "killed"}
+    assert not list(tmp_path.iterdir())

@@ -55,3 +55,15 @@ class TestManyStreams:
         stream = tiny_codec.stream_encoder()
         with pytest.raises(ValueError, match="one for each"):
             push_together([stream, stream], [recording, recording])
+
+    @pytest.mark.parametrize("decode", [False, True], ids=["encoders", "decoders"])
+    def test_a_piece_that_is_none_costs_the_others_nothing(self, tiny_codec, recording, decode):
+        make, piece = tiny_codec.stream_encoder, recording[..., : 3 * HOP + 5]
+        if decode:
+            make, piece = tiny_codec.stream_decoder, tiny_codec.encode(piece)
+        good, other = make(look_ahead_ms=0), make(look_ahead_ms=0)
+        with pytest.raises(ValueError, match=r"NaN|codes"):
+            push_together([good, other], [piece, piece * (10**6 if decode else float("nan"))])
+        alone = make(look_ahead_ms=0)
+        assert torch.equal(good.push(piece), alone.push(piece))
+        assert torch.equal(good.finish(), alone.finish())

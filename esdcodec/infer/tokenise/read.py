@@ -18,6 +18,8 @@ from ...loudness import LoudnessMeter
 from .item import SpeechItem
 from .settings import TokeniseSettings
 
+ROUNDING = 0.01  # seconds by which the end of a part may lie behind that of its recording: tables round times
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -151,7 +153,7 @@ def blocks_of(utterance: SpeechItem) -> Iterator[tuple[int, Iterator[Waveform]]]
                     return
             if problems:
                 raise AudioFileError(problems[0])
-            if last is not None and position < last:
+            if last is not None and position < last - ROUNDING * rate:
                 raise AudioFileError("the recording ends before the utterance does")
 
         yield rate, part()

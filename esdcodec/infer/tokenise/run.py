@@ -16,10 +16,10 @@ from .sources import Unit, find_units
 from .work import ShardManifest, kind_of
 from .worker import Worker, local_results
 
-RANKS = (  # of SLURM's arrays, torchrun, and Kubernetes' indexed jobs: this one's number, and how many there are
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    ("RANK", "WORLD_SIZE", ""),
-    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", ""),
+RANKS = (  # of SLURM's arrays, torchrun, and Kubernetes' indexed jobs: this one's number, how many, the first, the step
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"),
+    ("RANK", "WORLD_SIZE", "", ""),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", "", ""),
 )
 
 
@@ -62,9 +62,10 @@ def part_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[in
 
     SLURM arrays, torchrun and Kubernetes' indexed jobs are known; the last need `JOB_COMPLETIONS` in their template.
     """
-    for index, count, first in RANKS:
+    for index, count, first, step in RANKS:
         if index in environment and count in environment:
-            return int(environment[index]) - int(environment.get(first, 0) if first else 0), int(environment[count])
+            number = int(environment[index]) - int(environment.get(first, 0))
+            return number // int(environment.get(step, 1)), int(environment[count])
     return 0, 1
 
 
@@ -102,7 +103,7 @@ def tokenise(
         ModelNotFoundError, WeightsError: as `esdcodec.load`.
     """
     output, settings = Path(output), settings or TokeniseSettings()
-    corpus = find_units(sources, settings.group_size)
+    corpus = find_units(sources, settings.group_size, output)
     index, count = part_of_environment() if part is None else part
     if not 0 <= index < count:
         raise ValueError(f"part {index} of {count}: parts are numbered from 0 to {count - 1}")

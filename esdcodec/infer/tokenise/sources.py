@@ -50,43 +50,76 @@ class FoundUnits:
     left_out: list[str] = field(default_factory=list)  # a line for each reason
 
 
-def find_units(sources: Sequence[str | Path], group_size: int) -> FoundUnits:
+def find_units(sources: Sequence[str | Path], group_size: int, output: Path | None = None) -> FoundUnits:
     """Units of tar shards (list, glob, folder, brace, URL), folders of audio, and tables with a `path` column.
 
     Shards keep their path below the folder that all have in common, so that equal names do not collide. Folders and
-    tables (`.jsonl`, `.csv`, `.tsv`, `.parquet`) are cut into numbered groups of `group_size`.
+    tables (`.jsonl`, `.csv`, `.tsv`, `.parquet`) are cut into numbered groups of `group_size`. `output` may lie in
+    a folder that is read: what was written there before is no source.
 
     Raises:
         FileNotFoundError: a source is not there, or holds nothing to tokenise.
-        ValueError: a table is of another format or has no `path`, or two units have one name.
+        ValueError: a table is of another format or has no `path`, two units have one name, or `output` is where the
+            sources are.
     """
     corpus = FoundUnits()
     shards: list[str] = []
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            tars = [str(tar) for tar in sorted(path.rglob("*")) if tar.name.endswith(ARCHIVES) and tar.is_file()]
-            found = audio_files(path)
-            if tars:
-                shards += tars
-                corpus.left_out += [f"audio files beside shards in {path}: {len(found.files)}"] * bool(found.files)
-            else:
-                utterances = _of_files(path, found.files)
-                corpus.units += _groups(utterances, path.resolve().name, group_size)
-                beside = {file.with_suffix(suffix) for file in found.files for suffix in BESIDE}
-                left_out = {file: reason for file, reason in found.left_out.items() if file not in beside}
-                corpus.left_out += FolderContent(found.files, left_out).report()
-        elif path.suffix in TABLES and path.is_file():
+            shards += _of_folder(path, group_size, output, corpus)
+        elif path.suffix.lower() in TABLES and path.is_file():
             corpus.units += _groups(items_of_table(path), path.stem, group_size)
+        elif path.is_file():
+            shards += list_shards(path)
         else:
-            shards += list_shards(str(source))
+            found = list_shards(str(source))
+            shards += [shard for shard in found if not _is_below(shard, output)] or found
     corpus.units = _of_shards(shards) + corpus.units
     if not corpus.units:
         raise FileNotFoundError(f"nothing to tokenise in {', '.join(map(str, sources))}")
     names = [unit.name for unit in corpus.units]
     if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
         raise ValueError(f"two sources would be written to {twice[0]}: tokenise them into different folders")
+    for unit in corpus.units:
+        if output and unit.shard and _same(output / f"{unit.name}.tar", Path(unit.shard)):
+            raise ValueError(_among_sources(output))
     return corpus
+
+
+def _of_folder(path: Path, group_size: int, output: Path | None, corpus: FoundUnits) -> list[str]:
+    """The shards in a folder; where there are none, its audio goes to the units of `corpus`."""
+    if output and output.resolve() == path.resolve():
+        raise ValueError(_among_sources(output))
+    written = output if _is_below(output, path) else None
+    tars = [str(tar) for tar in sorted(path.rglob("*")) if tar.name.endswith(ARCHIVES) and tar.is_file()]
+    shards = [tar for tar in tars if not _is_below(tar, written)]
+    found = audio_files(path)
+    if shards:
+        corpus.left_out += [f"audio files beside shards in {path}: {len(found.files)}"] * bool(found.files)
+        return shards
+    corpus.units += _groups(_of_files(path, found.files), path.resolve().name, group_size)
+    beside = {file.with_suffix(suffix) for file in found.files for suffix in BESIDE}
+    left_out = {
+        file: reason for file, reason in found.left_out.items() if file not in beside and not _is_below(file, written)
+    }
+    corpus.left_out += FolderContent(found.files, left_out).report()
+    return []
+
+
+def _among_sources(output: Path) -> str:
+    return f"{output} is where the sources are: write into a folder of its own, so that nothing of them is lost"
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _is_below(file: str | Path | None, folder: Path | None) -> bool:
+    """Whether a file of this machine is in a folder."""
+    if file is None or folder is None or str(file).startswith(REMOTE):
+        return False
+    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 def _of_shards(shards: Iterable[str]) -> list[Unit]:

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, AnyStr
@@ -60,7 +60,8 @@ def _item(row: Row, folder: Path, taken: set[str]) -> SpeechItem:
     start, end = metadata.get("start"), metadata.get("end")
     if end is not None and end <= (start or 0.0):
         raise RowError("end is not after start")
-    stem = str(metadata.get("id") or PurePosixPath(path).with_suffix(""))
+    named = PurePosixPath(path)
+    stem = str(metadata.get("id", named.with_suffix("") if named.name else path))
     key = item_key(stem if start is None else f"{stem}-{start:.2f}", taken)
     return SpeechItem(key, folder / path, metadata, start or 0.0, end)
 
@@ -84,9 +85,10 @@ def _seconds(value: object, name: str) -> float:
 
 def _rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
     """Each row, or what is wrong with it, with its number."""
-    if table.suffix == ".parquet":
+    suffix = table.suffix.lower()
+    if suffix == ".parquet":
         return _parquet_rows(table)
-    return _json_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
+    return _json_rows(table) if suffix == ".jsonl" else _csv_rows(table)
 
 
 def _json_rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
@@ -117,7 +119,7 @@ def _beginnings(stream: IO[AnyStr]) -> Iterator[AnyStr]:
 def _csv_rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
     with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         # strict, as a quote that is not closed would silently take in the rows behind it
-        reader = csv.reader(_beginnings(stream), delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
+        reader = csv.reader(_beginnings(stream), delimiter="\t" if table.suffix.lower() == ".tsv" else ",", strict=True)
         header: list[str] = []
         while True:
             try:
@@ -166,7 +168,11 @@ def _parquet_rows(table: Path) -> Iterator[tuple[int, Row | RowError]]:
 
 
 def _plain(value: object) -> object:
-    """Dates and decimals as JSON has them: as text."""
+    """Dates, durations and decimals as JSON has them: as text."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     if isinstance(value, date | time):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    return str(value) if isinstance(value, Decimal | timedelta) else value

@@ -10,7 +10,8 @@ import torch
 
 from ...codec import ESDCodec, device_of_worker, load
 from ...dataset.token_shards import FORMAT
-from ...processes import in_processes
+from ...processes import WorkerDied, in_processes
+from ...whole_file import tidy
 from .settings import TokeniseSettings
 from .sources import Unit
 from .work import ShardManifest, manifest_file, relevant, tokenise_unit
@@ -64,7 +65,10 @@ def local_results(worker: Worker, units: Sequence[Unit], jobs: int) -> Results:
     if jobs > 1:
         what = (worker.settings, worker.output, worker.threads)
         with closing(in_processes(jobs, _work, units, _start, *what)) as results:
-            yield from results
+            for unit, result in results:
+                if isinstance(result, WorkerDied):
+                    tidy(manifest_file(worker.output, unit).parent)  # of what it had begun
+                yield unit, result
         return
     for unit in units:
         try:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
@@ -119,7 +120,19 @@ class PackedWriter:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, sort_keys=True)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for each number that is none, or infinite: JSON has no word for these."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 WRITERS: dict[str, type[TarWriter] | type[ParquetWriter] | type[PackedWriter]] = {
