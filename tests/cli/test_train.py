@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from esdcodec.cli import train
 from esdcodec.cli.main import main
+from esdcodec.training import tasks
+from esdcodec.training.checkpoint import CheckpointError, NotSaved
 from tests.training.runs import ENVIRONMENT, ROOT, SMALL, launch
 
 
@@ -61,6 +64,17 @@ def test_a_teacher_that_is_not_there_is_one_line(capsys, shards, w2v_bert, tmp_p
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(("error", "expected"), [(NotSaved, 1), (FloatingPointError, 1), (CheckpointError, 2)])
+def test_what_ends_a_run_is_one_line(monkeypatch, capsys, tmp_path, error, expected):
+    def end():
+        raise error("step 5 could not be saved")
+
+    monkeypatch.setattr(tasks, "make_trainer", lambda config: SimpleNamespace(train=end))
+    options = ("--config-name=esdcodec_smoke", f"machine.shards={tmp_path}", f"trainer.output_dir={tmp_path}")
+    code, text = answer(capsys, *options)
+    assert (code, text) == (expected, "esdcodec: step 5 could not be saved\n")
+
+
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, tmp_path):
     def broken(config):
         raise KeyError("ours")
@@ -76,8 +90,9 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["-m", "esdcodec.cli", "train"], ["train.py"], ["-m", "esdcodec.train"]])
+@pytest.mark.parametrize("command", [["-m", "esdcodec.cli", "train"], ["-m", "esdcodec.train"]])
 def test_all_ways_to_start_it_train(shards, tmp_path, command):
+    """`train.py` is started so by many tests of the training."""
     options = ("--config-name=esdcodec_smoke", f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", SMALL)
     if command == ["-m", "esdcodec.train"]:
         launch("--cpu", "--num_processes=1", *command, *options)

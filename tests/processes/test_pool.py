@@ -13,51 +13,7 @@ import pytest
 
 from esdcodec.processes import WorkerDied, in_processes, stop, uninterrupted, worker_number
 from tests.conftest import PATIENCE
-
-FOLDER = ""  # of a worker process: where it may leave a note
-
-
-def begin(folder="", broken_starts=0):
-    global FOLDER
-    FOLDER = folder
-    if broken_starts:
-        begun = Path(folder, f"begun{os.getpid()}")
-        begun.touch()
-        if len(list(Path(folder).glob("begun*"))) <= broken_starts:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def refuse_to_begin():
-    raise ValueError("no such model")
-
-
-class Awkward(Exception):
-    """It is pickled, but not made again: its constructor wants more than its words."""
-
-    def __init__(self, words, more):
-        super().__init__(words)
-
-
-def work(job):
-    if job == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if job == "killed once" and not Path(FOLDER, "once").exists():
-        Path(FOLDER, "once").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    if job == "killed by a signal without a name":
-        os.kill(os.getpid(), signal.SIGRTMIN + 1)
-    if job == "ends":
-        os._exit(3)
-    if job == "raises":
-        raise AssertionError("not as it should be")
-    if job == "awkward":
-        raise Awkward("words", "more")
-    if job == "number":
-        time.sleep(0.05)
-        return worker_number()
-    if job == "cannot travel":
-        return lambda: None
-    return job * 2
+from tests.processes.jobs import begin, begin_once, refuse_to_begin, when_another_is_starting, work
 
 
 def outcomes(jobs, *args, n_processes=2, start=begin):
@@ -116,20 +72,6 @@ def test_processes_end_when_the_results_are_no_longer_wanted():
     assert multiprocessing.active_children()
     results.close()
     assert not multiprocessing.active_children()
-
-
-def begin_once(folder):
-    """The first process begins at once, the others hear no signal for long."""
-    try:
-        Path(folder, "begun").touch(exist_ok=False)
-    except FileExistsError:
-        Path(folder, "busy").touch()
-        sum(range(10**11))
-
-
-def when_another_is_starting(folder):
-    while not Path(folder, "busy").exists():
-        time.sleep(0.01)
 
 
 def test_processes_that_are_still_starting_are_not_waited_for(tmp_path, monkeypatch):
