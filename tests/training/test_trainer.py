@@ -145,16 +145,17 @@ def test_settings_that_cannot_be(shards, tmp_path, override, message):
 
 @pytest.mark.slow
 class TestManyProcesses:
-    OPTIONS = ("trainer.semantic_only_probability=0.5", "trainer.max_steps=4", "trainer.checkpoint_every=4", SMALL)
+    OPTIONS = (
+        "trainer.semantic_only_probability=0.5", "trainer.max_steps=4", "trainer.checkpoint_every=4", SMALL,
+        "trainer.validate_every=100", "trainer.sample_every=100",
+    )  # fmt: skip
 
-    @pytest.mark.parametrize("broken", [None, 2], ids=["all finite", "a step not finite on one rank"])
-    def test_both_hold_the_same_parameters_of_both_networks(self, shards, tmp_path, broken):
+    def test_both_hold_the_same_parameters_of_both_networks_also_after_a_step_not_finite_on_one(self, shards, tmp_path):
         options = (f"machine.shards={shards}", f"trainer.output_dir={tmp_path}", *self.OPTIONS)
         fit = ("trainer.continuous_steps=1", "trainer.fit_batches=2")
-        fault = {} if broken is None else {"FAULT": "not finite", "STEP": str(broken)}
-        output = on_two(*options, *fit, **fault)
-        assert output.count(f"both ranks hold the same, {0 if broken is None else 1} steps skipped") == 2
-        assert ("was skipped on all ranks" in output) == (broken is not None)
+        output = on_two(*options, *fit, FAULT="not finite", STEP="2")
+        assert output.count("both ranks hold the same, 1 steps skipped") == 2
+        assert "was skipped on all ranks" in output
 
     def test_two_and_accumulation_are_one_with_the_joined_batch(self, shards, tmp_path):
         """Within rounding, the one loss that is no mean over items left out."""
