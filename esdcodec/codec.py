@@ -19,6 +19,8 @@ from .model_codec.checks import (
     Audio,
     check_audio,
     check_codes,
+    check_device,
+    check_dtype,
     check_gain,
     check_integer,
     check_lengths,
@@ -58,11 +60,13 @@ def load(
     Raises:
         ModelNotFoundError: there is no such model, or no way to download it.
         WeightsError: the file is damaged or holds something else.
+        ValueError: the device is not there, or the dtype is none of these.
     """
-    device = best_device() if device is None else torch.device(device)
+    device = best_device() if device is None else check_device(device)
+    dtype = dtype if dtype == "auto" else check_dtype(dtype or torch.float32)
     with torch.inference_mode(False), torch.device("cpu"):  # whatever the caller has set
         codec = _build(weights.read(source, revision)).eval()
-        dtype = fastest_dtype(device) if dtype == "auto" else dtype or torch.float32
+        dtype = fastest_dtype(device) if dtype == "auto" else dtype
         codec.name = with_version(str(source)) if weights.is_named(source) else Path(source).name
         fingerprint = None if dtype == torch.float32 else codec.fingerprint
         codec.to(device=device, dtype=dtype)

@@ -104,6 +104,16 @@ class TestOwnFormat:
         assert (codec.dtype, codec.device.type) == (torch.bfloat16, "cpu")
         assert codec.semantic_quantizer.codebook.dtype == torch.float32
 
+    @pytest.mark.parametrize("device", ["nothing", "cpu:x", "cuda:99", 3.5])
+    def test_a_device_that_is_not_there_is_a_plain_word(self, folder, device):
+        with pytest.raises(ValueError, match=r"cannot be used here \(.*\): leave it out"):
+            load(folder, device=device)
+
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e4m3fn, "float32", int])
+    def test_so_is_a_dtype_that_no_convolution_has(self, folder, dtype):
+        with pytest.raises(ValueError, match=r"must be one of torch\.float32, torch\.bfloat16"):
+            load(folder, device="cpu", dtype=dtype)
+
     def test_training_can_go_on_from_it(self, folder):
         codec = load(folder, device="cpu").train()
         codec(speech(0.2)).audio.square().sum().backward()

@@ -5,7 +5,7 @@
 
 from .errors import AudioFileError
 from .files import AudioSegment, opened, probe, read, read_segment, write
-from .folder import EXTENSIONS, FolderContent, audio_files
+from .folder import EXTENSIONS, FolderContent, audio_files, is_failure
 from .resample import Resampler, Waveform, resample
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Resampler",
     "Waveform",
     "audio_files",
+    "is_failure",
     "opened",
     "probe",
     "read",

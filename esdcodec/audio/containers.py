@@ -10,10 +10,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import BinaryIO
 
-from .mpeg import first_frame, mp3_parts
-from .part import SHORT, Part, after_tags, bytes_at
+from .flac import flac_parts
+from .mpeg import begins_frame, first_frame, mp3_parts
+from .part import BEGINNING, SHORT, Part, after_tags, bytes_at, search
 
 
 def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
@@ -23,36 +25,83 @@ def parts_of(file: BinaryIO, *, thorough: bool = False) -> list[Part]:
         thorough: look for damage too, which reads the whole file where a format has checksums (Ogg).
     """
     size = file.seek(0, os.SEEK_END)
-    start = after_tags(file, 0)
+    parts: list[Part] = []
+    while (start := parts[-1].stop if parts else 0) < size:
+        found = _parts_from(file, start, size, thorough)
+        if not found:
+            break
+        parts += found
+    return parts
+
+
+def _parts_from(file: BinaryIO, begin: int, size: int, thorough: bool) -> list[Part]:
+    """The parts of one format from `begin` on. The last one stops before `size` if another format follows."""
+    start = after_tags(file, begin)
     head = bytes_at(file, start, 64)
     if not head:
         return []
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _wav(file, start, size)
+        return [_wav(file, start, size)]
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return [_checked(file, Part(start, size, "aiff"), Chunks(12, 4, ">I", 2), b"SSND")]
+        return [_chunked(file, Part(start, size, "aiff"), Chunks(12, 4, ">I", 2), b"SSND")]
     if head[:8] == b"caff\x00\x01\x00\x00":
-        return [_checked(file, Part(start, size, "caf"), Chunks(8, 4, ">q", 1), b"data")]
+        return [_chunked(file, Part(start, size, "caf"), Chunks(8, 4, ">q", 1), b"data")]
     if head[:4] == b"riff" and head[24:28] == b"wave":
-        return [_checked(file, Part(start, size, "w64"), Chunks(40, 16, "<Q", 8, 24), b"data")]
+        return [_chunked(file, Part(start, size, "w64"), Chunks(40, 16, "<Q", 8, 24), b"data")]
     if head[:4] == b".snd":
         offset, n_bytes = struct.unpack_from(">II", head, 4)
-        return [_sized(Part(start, size, "au"), start + offset, n_bytes, start + 8, ">I")]
+        part = _sized(Part(start, size, "au"), start + offset, n_bytes, start + 8, ">I")
+        return [_up_to_next(file, part, start + offset + n_bytes, Chunks(0, 4, ">I", 1))]
     if head[:19] == b"Creative Voice File":
         return [Part(start, size, "voc")]
     if head[:7] == b"NIST_1A":
         return [_sphere(file, start, size)]
     if head[:4] == b"fLaC":
-        return _flac(file, start, size)
+        return flac_parts(file, start, size)
     if head[:4] == b"OggS":
         return _ogg(file, start, size, thorough)
+    if head[4:8] == b"ftyp":
+        return [_mp4(file, begin, size)]
+    for pattern in _SEARCHED:
+        if pattern.match(head):
+            starts = [begin, *search(file, pattern, head[:4], start + 4, size)]
+            return [Part(first, stop, "") for first, stop in zip(starts, [*starts[1:], size])]
     first = first_frame(file, start, size)
-    if first is not None:
-        return mp3_parts(file, first, size)
-    return [Part(0, size, "")]
+    return [Part(begin, size, "")] if first is None else mp3_parts(file, first, size)
+
+
+def _file_begins(file: BinaryIO, offset: int, size: int) -> bool:
+    """Whether an audio file begins here, or its tags do."""
+    after = after_tags(file, offset)
+    return bool(BEGINNING.match(bytes_at(file, after, 64))) or begins_frame(file, after, size)
+
+
+# Formats that FFmpeg alone reads, and of joined files only the first: flv, tta, amr, asf.
+_SEARCHED = [
+    re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09"),
+    re.compile(rb"TTA1[\x01-\x03]\x00"),
+    re.compile(rb"#!AMR(-WB)?\n"),
+    re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"),
+]
+
+
+def _mp4(file: BinaryIO, start: int, size: int) -> Part:
+    """The boxes of mp4, mov or m4a, up to where another file was put behind them."""
+    offset = start
+    while offset + 8 <= size:
+        if offset > start and _file_begins(file, offset, size):
+            return Part(start, offset, "")
+        head = bytes_at(file, offset, 16)
+        length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+        if length < 8:  # 0: to the end
+            break
+        offset += length
+    return Part(start, size, "")
 
 
 # ---- chunks: wav, aiff, caf, w64 -------------------------------------------------------------------------------------
+
+MOST_CHUNKS = 1000  # behind the audio, that are looked at
 
 
 @dataclass(frozen=True)
@@ -65,13 +114,18 @@ class Chunks:
     align: int  # bytes
     included: int = 0  # bytes of name and size that the size counts
 
+    @property
+    def header(self) -> int:
+        """Bytes before the content of a chunk."""
+        return self.name + struct.calcsize(self.size)
+
     def walk(self, file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
         """Name, offset and stated size of the content of each chunk."""
-        offset, header = start + self.first, self.name + struct.calcsize(self.size)
-        while offset + header <= stop:
-            head = bytes_at(file, offset, header)
+        offset = start + self.first
+        while offset + self.header <= stop:
+            head = bytes_at(file, offset, self.header)
             size = struct.unpack_from(self.size, head, self.name)[0]
-            content = offset + header
+            content = offset + self.header
             yield head[: self.name], content, size - self.included
             if size < self.included:
                 return
@@ -109,53 +163,56 @@ def _sized(part: Part, content: int, stated: int, field: int, layout: str, inclu
     return replace(part, lengths=((field, struct.pack(layout, min(there + included, limit))),))
 
 
-def _checked(file: BinaryIO, part: Part, chunks: Chunks, name: bytes) -> Part:
-    """The part, with the length of its audio chunk looked at."""
+def _chunked(file: BinaryIO, part: Part, chunks: Chunks, name: bytes) -> Part:
+    """The part, with the length of its audio chunk looked at, and without what was put behind it."""
     for found, content, size in chunks.walk(file, part.start, part.stop):
         if found.startswith(name):
             if size == 0 and chunks.fill(file, content, part.stop):
                 return part
             field = content - struct.calcsize(chunks.size)
-            return _sized(part, content, size, field, chunks.size, chunks.included)
+            sized = _sized(part, content, size, field, chunks.size, chunks.included)
+            return _up_to_next(file, sized, content + size, chunks)
     return part
 
 
-def _wav(file: BinaryIO, start: int, size: int) -> list[Part]:
-    parts = []
-    following: int | None = start
-    while following is not None:
-        part, following = _one_wav(file, following, size)
-        parts.append(part)
-    return parts
-
-
-def _one_wav(file: BinaryIO, start: int, stop: int) -> tuple[Part, int | None]:
-    """The first wav from `start` on, and where another one begins that was put behind it."""
+def _wav(file: BinaryIO, start: int, stop: int) -> Part:
     chunks = Chunks(12, 4, "<I", 2)
     part = Part(start, stop, "wav")
     ds64 = 0  # where a file over 4 GB has its lengths
     for name, content, size in chunks.walk(file, start, stop):
         if name == b"ds64":
             ds64 = content
-        if name in (b"RIFF", b"RF64") and bytes_at(file, content, 4) == b"WAVE":
-            return Part(start, content - 8, "wav"), content - 8
         if name != b"data":
             continue
         if size == 0 and chunks.fill(file, content, stop):
-            return part, None
+            return part
         if ds64 and size in (0, 0xFFFFFFFF):
-            large = struct.unpack("<Q", bytes_at(file, ds64 + 8, 8).ljust(8, b"\0"))[0]
-            part = _sized(part, content, large, ds64 + 8, "<Q")
+            size = struct.unpack("<Q", bytes_at(file, ds64 + 8, 8).ljust(8, b"\0"))[0]
+            part = _sized(part, content, size, ds64 + 8, "<Q")
             if part.lengths:
                 riff = ds64, struct.pack("<Q", stop - start - 8)
                 part = replace(part, lengths=(riff, *part.lengths, (content - 4, b"\xff" * 4)))
-            return part, None
-        if size == 0 or content + size > stop:
-            return _sized(part, content, size, content - 4, "<I"), None
-        if _holds_more(file, content + size, stop):
-            more = f"{stop - content - size} bytes after the end that its header states are left out"
-            return replace(part, problem=more), None
-    return part, None
+        else:
+            part = _sized(part, content, size, content - 4, "<I")
+        return _up_to_next(file, part, content + size, chunks)
+    return part
+
+
+def _up_to_next(file: BinaryIO, part: Part, end: int, chunks: Chunks) -> Part:
+    """The part without another file that follows the end of its audio; a problem where something else does."""
+    if part.lengths or part.problem:
+        return part  # all that follows is its audio
+    end += (part.start - end) % chunks.align
+    behind = replace(chunks, first=end - part.start).walk(file, part.start, part.stop)
+    for name, content, _ in islice(behind, MOST_CHUNKS):
+        offset = content - chunks.header
+        if _file_begins(file, offset, part.stop):
+            return replace(part, stop=offset)
+        if not name.strip(b"\0"):
+            break
+    if part.kind != "w64" and _holds_more(file, end, part.stop):  # of a w64 all is read
+        return replace(part, problem=f"{part.stop - end} bytes after the end that its header states are left out")
+    return part
 
 
 def _holds_more(file: BinaryIO, end: int, stop: int) -> bool:
@@ -168,34 +225,10 @@ def _holds_more(file: BinaryIO, end: int, stop: int) -> bool:
 def _sphere(file: BinaryIO, start: int, size: int) -> Part:
     fields = dict(re.findall(rb"\n(\w+) -i (\d{1,15})", bytes_at(file, start, 1024)))
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
-    n_bytes = math.prod(int(fields.get(name, b"0")) for name in names)
-    return Part(start, size, "sph", problem=SHORT if start + 1024 + n_bytes > size else "")
-
-
-# ---- FLAC ------------------------------------------------------------------------------------------------------------
-
-_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-
-
-def _flac(file: BinaryIO, start: int, size: int) -> list[Part]:
-    starts = [start, *_search(file, _FLAC, b"fLaC", start + 42, size)]
-    parts = []
-    for begin, end in zip(starts, [*starts[1:], size]):
-        info = bytes_at(file, begin + 8, 18).ljust(18, b"\0")
-        total = (info[13] & 15) << 32 | int.from_bytes(info[14:18], "big")  # samples; 0 is not known
-        parts.append(Part(begin, end, "flac", trusted=total > 0))
-    return parts
-
-
-def _search(file: BinaryIO, pattern: re.Pattern[bytes], literal: bytes, start: int, stop: int) -> Iterator[int]:
-    """Where a pattern of at most 64 bytes, which begins with `literal`, is found."""
-    while start < stop:
-        block = bytes_at(file, start, 2**20)
-        for found in pattern.finditer(block) if literal in block else ():  # the latter is ten times as fast
-            yield start + found.start()
-        if len(block) < 2**20:
-            return
-        start += 2**20 - 64  # found twice only if it begins in the last 64 bytes and ends there
+    end = start + 1024 + math.prod(int(fields.get(name, b"0")) for name in names)
+    if _file_begins(file, end, size):
+        return Part(start, end, "sph")
+    return Part(start, size, "sph", problem=SHORT if end > size else "")
 
 
 # ---- Ogg -------------------------------------------------------------------------------------------------------------
@@ -207,25 +240,33 @@ def _ogg(file: BinaryIO, start: int, size: int, thorough: bool) -> list[Part]:
     starts: list[int] = []
     problems: dict[int, str] = {}
     first_pages = mixed = False
+    times: dict[bytes, int] = {}  # of the last page of each stream, in samples
     offset = start
     while offset < size:
         head = bytes_at(file, offset, 27 + 255)
+        if starts and head[:4] != b"OggS" and _file_begins(file, offset, size):
+            size = offset
+            break
         n_segments = head[26] if len(head) >= 27 and head[:4] == b"OggS" else -1
         length = 27 + n_segments + sum(head[27 : 27 + n_segments])
         if n_segments < 0 or len(head) < 27 + n_segments or offset + length > size:
             if starts:
                 problem = "cut inside an Ogg page" if n_segments >= 0 else "damaged Ogg pages"
                 problems.setdefault(len(starts) - 1, problem)
-            offset = next(_search(file, re.compile(b"OggS"), b"OggS", offset + 1, size), size)
+            offset = next(search(file, re.compile(b"OggS"), b"OggS", offset + 1, size), size)
             continue
         if head[5] & 2:  # a stream begins here
             mixed |= first_pages
             if not first_pages:
                 starts.append(offset)
+                times.clear()
             first_pages = True
         else:
             first_pages = False
-        if thorough and starts and not _ogg_page_is_whole(bytes_at(file, offset, length)):
+        time = int.from_bytes(head[6:14], "little", signed=True)  # -1: no packet ends in this page
+        backwards = not mixed and time < times.get(head[14:18], 0) and (time != -1 or head[5] & 4)
+        times[head[14:18]] = max(time, times.get(head[14:18], 0))
+        if starts and (backwards or (thorough and not _ogg_page_is_whole(bytes_at(file, offset, length)))):
             problems.setdefault(len(starts) - 1, "damaged Ogg pages")
         offset += length
     if not starts:

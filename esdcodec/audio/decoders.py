@@ -19,6 +19,7 @@ from .part import Part
 from .resample import Resampler, Waveform
 
 FAILURES = (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError, EOFError)
+MOST_SAMPLES = 8192  # of a byte: more than a file of any format has, but for a header that is wrong
 PREROLL = {"MPEG_LAYER_III": 8 * 1152, "OPUS": 4096}  # samples until a decoder that begins in the middle is right
 
 LONGEST_GAP = 10  # seconds that are filled with silence; a longer gap means a wrong time stamp
@@ -189,7 +190,7 @@ class FFmpegDecoder:
         """Samples that a container states, where it is no guess, and whether they are exact."""
         format, duration, base = self.container.format.name, self.stream.duration, self.stream.time_base
         if format.split(",")[0] in ("mov", "asf", "flac", "tta", "wv") and duration and base:
-            return round(duration * base * self.rate), True
+            return round(duration * base * self.rate), format != "flac"  # its frames have no padding
         time = re.match(r"(\d+):(\d+):([\d.]+)", self.stream.metadata.get("DURATION", ""))
         if format.startswith("matroska") and time:
             hours, minutes, seconds = map(float, time.groups())
@@ -281,10 +282,12 @@ def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool)
     reason = ""
     if part.kind and part.trusted:
         try:
-            return SoundfileDecoder(path if whole and path is not None else view)
+            sound = SoundfileDecoder(path if whole and path is not None else view)
+            if sound.stated <= MOST_SAMPLES * (part.stop - part.start):
+                return sound
         except FAILURES as error:
             reason = reason_of(error)
-            view.seek(0)
+        view.seek(0)
     try:
         decoder = FFmpegDecoder(view)
         if decoder.waiting is not None:
@@ -295,7 +298,8 @@ def decoder_of(file: BinaryIO, path: str | Path | None, part: Part, whole: bool)
     if not part.kind:  # formats that only soundfile has, some of them known by their extension alone
         try:
             view.seek(0)
-            return SoundfileDecoder(path if path is not None and Path(path).suffix.lower() != ".mp3" else view)
+            named = whole and path is not None and Path(path).suffix.lower() != ".mp3"
+            return SoundfileDecoder(path if named and path is not None else view)
         except FAILURES:
             pass
     raise AudioFileError(reason)

@@ -34,6 +34,13 @@ class FolderContent:
         ]
 
 
+def is_failure(path: Path, reason: str, extensions: Iterable[str] = EXTENSIONS) -> bool:
+    """Whether what is left out should have been read: a file with one of `extensions`, or a folder."""
+    if "folder" in reason:
+        return "cannot be listed" in reason
+    return path.suffix.lower() in extensions and not path.name.startswith("._")
+
+
 def audio_files(folder: Path, extensions: Iterable[str] = EXTENSIONS) -> FolderContent:
     """Audio files, or those with other `extensions` in any case, in `folder` and the folders below it.
 

@@ -1,9 +1,9 @@
 """MPEG audio without decoding: where its frames begin, what the first of them states, and what is missing."""
 
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from .part import SHORT, Part, after_tags, bytes_at
+from .part import BEGINNING, SHORT, Part, after_tags, bytes_at
 
 _KBPS = {  # by version 1 or 2, and layer
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -50,6 +50,12 @@ def first_frame(file: BinaryIO, start: int, size: int) -> int | None:
     return None
 
 
+def begins_frame(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether a frame begins here."""
+    block = bytes_at(file, start, 2 * _LARGEST)
+    return _is_frame(block, 0, start + len(block) == size)
+
+
 def _is_frame(block: bytes, offset: int, at_end: bool) -> bool:
     """Whether a frame begins here, by its header and that of the next one."""
     kinds: list[int] = []
@@ -64,8 +70,16 @@ def _is_frame(block: bytes, offset: int, at_end: bool) -> bool:
     return kinds[0] == kinds[1]
 
 
-def _statement(frame: bytes) -> tuple[int, int] | None:
-    """Frames and bytes that a first frame states (Xing's header; 0: not stated), or None."""
+class _Statement(NamedTuple):
+    """What a first frame states in Xing's header."""
+
+    frames: int = 0  # 0: not known
+    n_bytes: int | None = None
+    offset: int = 0  # of the number of frames, from the beginning of the frame
+
+
+def _statement(frame: bytes) -> _Statement | None:
+    """That of a first frame, None of any other."""
     if len(frame) < 4:
         return None
     mono, version_1 = frame[3] >> 6 == 3, frame[1] & 8
@@ -73,24 +87,11 @@ def _statement(frame: bytes) -> tuple[int, int] | None:
     if frame[offset : offset + 4] not in (b"Xing", b"Info") or len(frame) < offset + 16:
         return None
     flags, *numbers = struct.unpack_from(">III", frame, offset + 4)
-    return (numbers.pop(0) if flags & 1 else 0), (numbers.pop(0) if flags & 2 else 0)
+    return _Statement(numbers.pop(0) if flags & 1 else 0, numbers.pop(0) if flags & 2 else None, offset + 8)
 
 
 def mp3_parts(file: BinaryIO, start: int, size: int) -> list[Part]:
-    stated = _statement(bytes_at(file, start, _LARGEST))
-    if stated and min(stated) > 0 and abs(start + stated[1] - _before_end_tags(file, start, size)) < 16:
-        return [Part(start, size, "mp3")]
     return _Mp3Scan(file, start, size).parts() or [Part(start, size, "mp3", trusted=False)]
-
-
-def _before_end_tags(file: BinaryIO, start: int, stop: int) -> int:
-    """Where the tags at the end of an mp3 begin."""
-    if bytes_at(file, max(start, stop - 128), 3) == b"TAG":
-        stop -= 128
-    footer = bytes_at(file, max(start, stop - 32), 32)
-    if footer[:8] == b"APETAGEX":
-        stop -= struct.unpack_from("<I", footer, 12)[0] + (32 if footer[23] & 128 else 0)
-    return stop
 
 
 class _Mp3Scan:
@@ -99,13 +100,14 @@ class _Mp3Scan:
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self.file, self.size = file, size
         self.starts: list[int] = []
-        self.stated: list[int] = []  # frames
+        self.stated: list[_Statement] = []
         self.frames: list[int] = []  # found
         self.lost: list[bool] = []
+        self.cut = False  # within the last frame
         self.kind = 0
         self.block, self.origin = b"", 0
         offset = start
-        while offset < size:
+        while offset < self.size:
             offset = self._step(offset)
 
     def _bytes(self, offset: int) -> int:
@@ -129,7 +131,8 @@ class _Mp3Scan:
                 self.frames[-1] += stated is None
                 return offset + frame[0]
             if frame:
-                return self.size  # the last frame, cut
+                self.cut = True
+                return self.size
         if block[index : index + 3] == b"ID3":
             after = after_tags(self.file, offset)
             if after > offset:
@@ -139,11 +142,14 @@ class _Mp3Scan:
         if block[index : index + 8] == b"APETAGEX":
             n_bytes, flags = struct.unpack_from("<I4xI", block[index + 12 : index + 24])
             return offset + 32 + (n_bytes if flags & 1 << 29 else 0)
+        if BEGINNING.match(block[index : index + 64]):
+            self.size = offset
+            return offset
         return self._resume(offset)
 
-    def _begin(self, offset: int, stated: tuple[int, int] | None, kind: int) -> None:
+    def _begin(self, offset: int, stated: _Statement | None, kind: int) -> None:
         self.starts.append(offset)
-        self.stated.append(stated[0] if stated else 0)
+        self.stated.append(stated or _Statement())
         self.frames.append(0)
         self.lost.append(False)
         self.kind = kind
@@ -170,6 +176,14 @@ class _Mp3Scan:
         return [self._part(i, start, end) for i, (start, end) in enumerate(zip(self.starts, ends))]
 
     def _part(self, i: int, start: int, end: int) -> Part:
-        short = self.frames[i] + 1 < self.stated[i]
-        problem = SHORT if short else "damaged mp3 frames" if self.lost[i] else ""
-        return Part(start, end, "mp3", abs(self.stated[i] - self.frames[i]) <= 1 and not problem, problem)
+        stated, frames = self.stated[i], self.frames[i]
+        cut = self.cut and end == self.size
+        short = SHORT if frames + 1 < stated.frames else ""
+        problem = short or ("damaged mp3 frames" if self.lost[i] else "cut inside an mp3 frame" if cut else "")
+        if not stated.frames or problem:
+            return Part(start, end, "mp3", trusted=False, problem=problem)
+        n_bytes = end - start if stated.n_bytes is None else stated.n_bytes
+        if abs(stated.frames - frames) <= 1 and abs(n_bytes - (end - start)) <= (end - start) // 200:
+            return Part(start, end, "mp3")
+        numbers = struct.pack(">II", frames, end - start)[: 4 if stated.n_bytes is None else 8]
+        return Part(start, end, "mp3", lengths=((start + stated.offset, numbers),))

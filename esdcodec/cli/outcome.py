@@ -46,7 +46,10 @@ def reason_of(error: Exception, source: Path) -> str:
     """Why a file failed, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename not in (None, str(source)) else "")
-    words = str(error).removeprefix(f"{source}: ")
+    try:
+        words = str(error).removeprefix(f"{source}: ")
+    except Exception:  # some exceptions of other packages cannot say what they are
+        words = ""
     known = isinstance(error, ValueError | OSError | RuntimeError | MemoryError) and words
     return words if known else f"{type(error).__name__}: {words}".removesuffix(": ")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..audio import EXTENSIONS, FolderContent, audio_files
+from ..audio import EXTENSIONS, FolderContent, audio_files, is_failure
 from ..pipes import of_kind
 
 LISTS = (".lst", ".list")
@@ -38,8 +38,7 @@ class FoundFiles:
         """Files of a folder. Broken links with the extension, and folders that cannot be listed, count as failed."""
         content = audio_files(folder, extensions)
         for path, why in content.left_out.items():
-            looks_right = path.suffix.lower() in extensions and not path.name.startswith("._")
-            (self.failed if looks_right or "cannot be listed" in why else self.left_out)[path] = why
+            (self.failed if is_failure(path, why, extensions) else self.left_out)[path] = why
         return content.files
 
     def report(self) -> list[str]:

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 import webdataset
 
-from ..audio import EXTENSIONS, FolderContent, Waveform, audio_files, opened, resample
+from ..audio import FolderContent, Waveform, audio_files, is_failure, opened, resample
 from .scan import scan_shard
 from .shards import free_key
 
@@ -223,11 +223,7 @@ def main() -> int:
     group.add_argument("--overwrite", action="store_true", help="replace the shards that are in OUTPUT")
     args = parser.parse_args()
     content = find_audio(args.folder, args.seed)
-    problems = [
-        f"skipped: {path}: {reason}"
-        for path, reason in content.left_out.items()
-        if (path.suffix.lower() in EXTENSIONS and not path.name.startswith("._")) or "cannot be listed" in reason
-    ]
+    problems = [f"skipped: {path}: {reason}" for path, reason in content.left_out.items() if is_failure(path, reason)]
     for line in content.report():
         print(f"left out   {line}", file=sys.stderr)
     if not content.files:

@@ -18,6 +18,7 @@ MAX_RATE = 1_000_000  # Hz, as in `.esd` files
 MAX_CHANNELS = 8  # a second axis no longer than this is taken for channels, not for samples
 
 MAX_GAIN_DB = 60
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 Audio = Any  # torch.Tensor or numpy.ndarray, [T], [B, T] or [B, 1, T]
 
@@ -32,10 +33,31 @@ def check_tensor(values: Any, what: str, device: torch.device) -> Tensor:
         return values
     try:
         array = np.asarray(values)
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).to(device)
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
     except (TypeError, ValueError) as error:
         name = type(values).__name__
         raise ValueError(f"{what} must be a torch tensor or an array of numbers, not this {name} ({error})") from error
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """A device on which tensors can be made."""
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError, TypeError, ImportError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"device={str(device)!r} cannot be used here ({reason}): leave it out for the best one that there is"
+        ) from error
+
+
+def check_dtype(dtype: Any) -> torch.dtype:
+    """A dtype in which the convolutions can run."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(str, DTYPES))}, or 'auto'")
+    chosen: torch.dtype = dtype
+    return chosen
 
 
 def check_integer(value: Any, what: str, low: int, high: int | None, advice: str) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from esdcodec.audio import AudioFileError, opened, read, read_segment
+from tests.audio_bytes import mp3
 from tests.conftest import speech
 from tests.corpora import audio
 
@@ -84,3 +85,82 @@ def test_a_length_that_could_be_is_no_unknown_one(format):
     got, problems = told(stating(format, 10**6, 1))
     np.testing.assert_array_equal(got, WAVEFORM)
     assert problems == ["shorter than its header states"]
+
+
+# ---- lengths that are wrong ------------------------------------------------------------------------------------------
+
+
+def flac_stating(total: int, waveform: np.ndarray = WAVEFORM) -> bytes:
+    content = bytearray(audio(waveform, RATE, format="FLAC"))
+    field = int.from_bytes(content[18:26], "big") >> 36 << 36 | total
+    content[18:26] = field.to_bytes(8, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize("total", [0, 1, 4096, len(WAVEFORM) // 2, len(WAVEFORM) - 1])
+def test_a_flac_of_more_samples_than_it_states_is_read_whole(total):
+    got, problems = told(flac_stating(total))
+    np.testing.assert_array_equal(got, WAVEFORM)
+    assert problems == []
+    segment = read_segment(io.BytesIO(flac_stating(total)), 1000, RATE, 1.0).waveform
+    np.testing.assert_array_equal(segment, WAVEFORM[-1000:])
+
+
+@pytest.mark.parametrize("total", [2 * len(WAVEFORM), 2**36 - 1])
+def test_a_flac_of_fewer_is_said_to_be_shorter(total):
+    got, problems = told(flac_stating(total))
+    np.testing.assert_array_equal(got, WAVEFORM)
+    assert ["shorter than its header states" in problem for problem in problems] == [True]
+    assert len(read_segment(io.BytesIO(flac_stating(total)), 1000, RATE, 0.5).waveform) == 1000
+
+
+def xing(frames: int | None = None, n_bytes: int | None = None) -> bytes:
+    """An mp3 whose first frame states other numbers of frames or bytes."""
+    content = bytearray(mp3(WAVEFORM))
+    place = max(content.find(b"Xing"), content.find(b"Info"))
+    for offset, number in ((8, frames), (12, n_bytes)):
+        if number is not None:
+            struct.pack_into(">I", content, place + offset, number)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("numbers", [{"frames": 1}, {"frames": 20}, {"frames": 0}, {"n_bytes": 5000}, {"n_bytes": 0}])
+def test_an_mp3_of_more_frames_or_bytes_than_it_states_is_read_whole(capfd, numbers):
+    content = xing(**numbers)
+    got, problems = told(content)
+    assert len(WAVEFORM) <= len(got) <= len(WAVEFORM) + 3400  # what the encoder adds, where nothing says how much
+    assert problems == []
+    assert len(read_segment(io.BytesIO(content), RATE // 2, RATE, 1.0).waveform) == RATE // 2
+    assert capfd.readouterr().err == ""  # the decoder does not complain by itself
+
+
+@pytest.mark.parametrize("has_xing", [True, False])
+def test_an_mp3_that_ends_within_a_frame_says_so(has_xing):
+    got, problems = told(mp3(WAVEFORM, xing=has_xing)[:-3])
+    assert len(got) > len(WAVEFORM) - 1200
+    assert problems == ["cut inside an mp3 frame"]
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("samples", [0, 1, -1], ids=["0", "1", "unknown"])
+def test_of_an_ogg_whose_last_page_states_no_end_nearly_all_is_read(subtype, samples):
+    """libsndfile would read less or nothing of it, or search for a segment without end."""
+    content = bytearray(audio(np.concatenate([WAVEFORM] * 3), RATE, format="OGG", subtype=subtype))
+    page = content.rindex(b"OggS")
+    struct.pack_into("<q", content, page + 6, samples)
+    content[page + 22 : page + 26] = bytes(4)
+    struct.pack_into("<I", content, page + 22, ogg_checksum(content[page:]))
+    problems: list[str] = []
+    with opened(io.BytesIO(content), problems=problems) as (rate, blocks):
+        assert 2.7 < sum(map(len, blocks)) / rate < 3.1
+    assert set(problems) <= {"damaged Ogg pages"}
+    assert len(read_segment(io.BytesIO(content), 1000, RATE, 0.5).waveform) == 1000
+
+
+def ogg_checksum(page: bytes) -> int:
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = crc << 1 & 0xFFFFFFFF ^ (0x04C11DB7 if crc >> 31 else 0)
+    return crc

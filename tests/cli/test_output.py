@@ -285,7 +285,7 @@ class TestOneFileAlone:
     @pytest.mark.parametrize("jobs", [1, 2])
     def test_whatever_one_file_raises_the_others_are_done(self, model, tmp_path, monkeypatch, capsys, jobs):
         monkeypatch.chdir(tmp_path)
-        for name in ("assertion", "overflow", "unknown", "good", "better", *["killed"] * (jobs > 1)):
+        for name in ("assertion", "overflow", "unknown", "speechless", "good", "better", *["killed"] * (jobs > 1)):
             write(Path("in", f"{name}.wav"))
         task = Troubled(CodecSettings(model, "cpu"), 3)
         assert many_files.run(FileSettings(("in",), "out", jobs), task, (".wav",), ("esd",)) == 1
@@ -293,14 +293,20 @@ class TestOneFileAlone:
         assert "failed     in/assertion.wav: AssertionError\n" in errors
         assert "failed     in/overflow.wav: OverflowError: too large\n" in errors
         assert "failed     in/unknown.wav: Unknown: what is this\n" in errors
+        assert "failed     in/speechless.wav: Speechless\n" in errors
         if jobs > 1:
             assert "failed     in/killed.wav: the process that worked on it was killed (SIGKILL)" in errors
-            assert errors.count("failed") == 4
+            assert errors.count("failed") == 5
         assert names(tmp_path / "out") == {"in", "in/good.esd", "in/better.esd"}
 
 
 class Unknown(Exception):
     pass
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise AttributeError("no words")
 
 
 class Troubled(Encode):
@@ -313,6 +319,8 @@ class Troubled(Encode):
             raise OverflowError("too large")
         if source.stem == "unknown":
             raise Unknown("what is this")
+        if source.stem == "speechless":
+            raise Speechless
         if source.stem == "killed":
             with pipes.output(targets[0]) as target:
                 target.write(b"half")

@@ -73,6 +73,14 @@ class TestTargets:
         for pattern in ("in/*", "in/**"):
             assert set(targets(tmp_path / pattern).values()) == {"s1/a", "s2/b", "c"}
 
+    def test_a_link_to_a_folder_may_be_named_like_a_recording(self, tmp_path):
+        touch(tmp_path / "in/album.mp3/a.wav")
+        (tmp_path / "in/b.wav").symlink_to("album.mp3")
+        found = find_jobs([tmp_path / "in"])
+        assert [job.source.name for job in found] == ["a.wav"]
+        assert found.left_out == {tmp_path / "in/b.wav": "folder that is searched under another name"}
+        assert not found.failed
+
     def test_a_closed_folder_is_told(self, tmp_path, monkeypatch):
         touch(tmp_path / "open/a.wav", tmp_path / "closed/b.wav")
         scandir = os.scandir
