@@ -29,6 +29,7 @@ class Format:
     container: str
     subtype: str
     rates: tuple[int, ...] = ()
+    highest: int = 2**32  # rate; above it libvorbis ends the process
 
     def nearest_rate(self, rate: int) -> int:
         """The rate itself, or the next higher one that the format has, or else its highest."""
@@ -41,7 +42,7 @@ FORMATS = {
     "wav": Format("WAV", "PCM_16"),
     "flac": Format("FLAC", "PCM_16"),
     "mp3": Format("MP3", "MPEG_LAYER_III", (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)),
-    "ogg": Format("OGG", "VORBIS"),
+    "ogg": Format("OGG", "VORBIS", highest=200_000),
     "opus": Format("OGG", "OPUS", (8000, 12000, 16000, 24000, 48000)),
 }
 
@@ -136,9 +137,11 @@ def _spooled_soundfile(target: BinaryIO, format: Format, rate: int, comment: str
 @contextmanager
 def _soundfile(target: BinaryIO, format: Format, rate: int, comment: str | None) -> Iterator[Write]:
     watched = _Watched(target)
+    refusal = f"{rate} Hz {format.container} cannot be written; another --sample-rate may do"
+    if rate > format.highest:
+        raise AudioFileError(f"{refusal}, up to {format.highest} Hz")
     sound: soundfile.SoundFile = watched.call(
-        lambda: soundfile.SoundFile(watched, "w", rate, 1, format.subtype, format=format.container),
-        f"{rate} Hz {format.container} cannot be written; another --sample-rate may do",
+        lambda: soundfile.SoundFile(watched, "w", rate, 1, format.subtype, format=format.container), refusal
     )
 
     if comment is not None:

@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_as_such(format, room, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("format", ["mp3", "opus"])
+@pytest.mark.parametrize("format", ["mp3", "opus", "ogg", "flac"])
 def test_a_rate_that_a_format_lacks_is_told(format):
     with pytest.raises(AudioFileError, match="another --sample-rate may do"):
         written(format, 700000, tone(8000, 1000))
