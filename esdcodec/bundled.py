@@ -4,15 +4,16 @@ import re
 from pathlib import Path
 
 _ASSETS = Path(__file__).parent / "assets"
-NEWEST = {"25hz_nano": "25hz_nano_v0"}  # name -> the version that it stands for
+NEWEST = {"25hz_nano": "25hz_nano_v1"}  # name -> the version that it stands for
 FOLDERS = {version: _ASSETS / name for name, version in NEWEST.items()}
 EARLIER = {  # version, or the name before there were versions -> how to get it
     "25hz_nano": "no release had it: check out the version of the repository that wrote them",
+    "25hz_nano_v0": "no release had it: check out a version of the repository from before 25hz_nano_v1",
 }
 
 
 def with_version(name: str) -> str:
-    """`25hz_nano` -> `25hz_nano_v0`, the newest; other names are left as they are."""
+    """`25hz_nano` -> `25hz_nano_v1`, the newest; other names are left as they are."""
     return NEWEST.get(name, name)
 
 

@@ -70,7 +70,7 @@ class Settings:
     """The whole recipe."""
 
     seed: int
-    model: ModelSettings  # conf/model/25hz_nano.yaml, and what nano.yaml has otherwise
+    model: ModelSettings  # conf/model/25hz_nano.yaml
     discriminator_below: dict[str, Any]  # of the output up to 3 kHz; that of the whole one is `model.discriminator`
     discriminator_fine: dict[str, Any]  # of the whole output in the last stage
     data: DataSettings
@@ -108,7 +108,7 @@ def read_settings(overrides: Sequence[str] = ()) -> Settings:
         ConfigurationError: a setting is not what it should be; the message names its key.
     """
     config = OmegaConf.load(Path(__file__).with_name("nano.yaml"))
-    config.model = OmegaConf.merge(OmegaConf.load(config_folder() / "model/25hz_nano.yaml"), config.model)
+    config.model = OmegaConf.load(config_folder() / "model/25hz_nano.yaml")
     try:
         config.merge_with_dotlist(list(overrides))
         values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
