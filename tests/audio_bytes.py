@@ -1,10 +1,12 @@
-"""Audio files in memory, of all kinds that people have; FFmpeg writes them."""
+"""Audio files in memory, of all kinds that people have."""
 
 import io
 from fractions import Fraction
 
 import av
 import numpy as np
+
+from tests.corpora import audio
 
 
 class Pipe:
@@ -39,3 +41,17 @@ def mp3(waveform, rate=24000, *, xing=True) -> bytes:
     """Of variable rate."""
     options = {"write_xing": str(int(xing))}
     return encoded(waveform, rate, "mp3", "libmp3lame", options=options, flags="+qscale", global_quality="472")
+
+
+SOUNDFILE_FORMATS = {  # that soundfile reads: what makes a file of a waveform at 24 kHz
+    "wav": lambda w: audio(w, format="WAV"),
+    "rf64": lambda w: audio(w, format="RF64"),
+    "aiff": lambda w: audio(w, format="AIFF"),
+    "au": lambda w: audio(w, format="AU"),
+    "caf": lambda w: audio(w, format="CAF"),
+    "w64": lambda w: audio(w, format="W64"),
+    "sph": lambda w: audio(w, format="NIST"),
+    "flac": lambda w: audio(w, format="FLAC"),
+    "ogg": lambda w: audio(w, format="OGG", subtype="VORBIS"),
+    "mp3": mp3,
+}

@@ -6,22 +6,12 @@ import numpy as np
 import pytest
 
 from esdcodec.audio import opened, read_segment
-from tests.audio_bytes import encoded, mp3
+from tests.audio_bytes import SOUNDFILE_FORMATS, encoded, mp3
 from tests.conftest import speech
-from tests.corpora import audio
 
 RATE = 24000
 FORMATS = {
-    "wav": lambda w: audio(w, RATE, format="WAV"),
-    "rf64": lambda w: audio(w, RATE, format="RF64"),
-    "aiff": lambda w: audio(w, RATE, format="AIFF"),
-    "au": lambda w: audio(w, RATE, format="AU"),
-    "caf": lambda w: audio(w, RATE, format="CAF"),
-    "w64": lambda w: audio(w, RATE, format="W64"),
-    "sph": lambda w: audio(w, RATE, format="NIST"),
-    "flac": lambda w: audio(w, RATE, format="FLAC"),
-    "ogg": lambda w: audio(w, RATE, format="OGG", subtype="VORBIS"),
-    "mp3": mp3,
+    **SOUNDFILE_FORMATS,
     "tagged mp3": lambda w: b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + mp3(w),
     "m4a": lambda w: encoded(w, RATE, "ipod", "aac"),
     "fragmented mp4": lambda w: encoded(w, RATE, "mp4", "aac", options={"movflags": "frag_keyframe+empty_moov"}),

@@ -9,7 +9,7 @@ import pytest
 
 from esdcodec.audio import EXTENSIONS, AudioFileError, opened, probe, read, read_segment
 from esdcodec.audio.decoders import FFmpegDecoder, SoundfileDecoder
-from tests.audio_bytes import encoded, mp3
+from tests.audio_bytes import SOUNDFILE_FORMATS, encoded, mp3
 from tests.conftest import speech
 from tests.corpora import audio
 
@@ -131,16 +131,7 @@ def test_a_wav_in_which_nothing_follows_the_header_is_empty():
 # ---- what is missing or damaged is told, and the rest is read --------------------------------------------------------
 
 WHOLE = {
-    "mp3": mp3,
-    "wav": lambda w: audio(w, RATE, format="WAV"),
-    "rf64": lambda w: audio(w, RATE, format="RF64"),
-    "aiff": lambda w: audio(w, RATE, format="AIFF"),
-    "au": lambda w: audio(w, RATE, format="AU"),
-    "caf": lambda w: audio(w, RATE, format="CAF"),
-    "w64": lambda w: audio(w, RATE, format="W64"),
-    "sph": lambda w: audio(w, RATE, format="NIST"),
-    "flac": lambda w: audio(w, RATE, format="FLAC"),
-    "ogg": ogg,
+    **SOUNDFILE_FORMATS,
     "m4a": lambda w: encoded(w, RATE, "ipod", "aac", options={"movflags": "frag_keyframe+empty_moov"}),
     "webm": lambda w: encoded(w, RATE, "webm", "libopus"),
     "wma": lambda w: encoded(w, RATE, "asf", "wmav2", b="48000"),
